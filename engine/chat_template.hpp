@@ -1,0 +1,32 @@
+#pragma once
+
+#include "engine/error.hpp"
+#include "engine/model_config.hpp"
+#include "engine/tokenizer.hpp"
+
+#include <string>
+#include <vector>
+
+namespace bitnet::engine {
+
+struct chat_message {
+  std::string role;  ///< system, user, assistant (or developer, treated as system)
+  std::string content;
+};
+
+/// Chat prompts of the model families in docs/models.md; a family is recognised from the file's metadata.
+enum class chat_format : std::uint8_t {
+  bitnet,   ///< BOS, "Role: " + trimmed content + <|eot_id|> for each message, then "Assistant: "
+  llama3,   ///< <|start_header_id|>role<|end_header_id|> blocks
+  falcon3,  ///< <|role|> lines
+  chatml,   ///< <|im_start|>role blocks
+};
+
+chat_format detect_chat_format(const gguf_file& file, const model_config& config, const tokenizer& tokens);
+
+/// Token ids of the prompt, BOS included where the model wants one. Message contents are encoded as plain
+/// text. Refuses unknown roles and an empty list.
+result<std::vector<token_id>> render_chat(chat_format format, const std::vector<chat_message>& messages,
+                                          const tokenizer& tokens);
+
+}  // namespace bitnet::engine

@@ -1,0 +1,108 @@
+#pragma once
+
+#include "engine/error.hpp"
+#include "engine/model.hpp"
+#include "engine/progress.hpp"
+#include "engine/sampler.hpp"
+#include "kernels/instruction_set.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bitnet::engine {
+
+using request_id = std::uint64_t;
+
+/// One sequence to continue. Plain values only: it crosses processes and machines.
+struct generation_request {
+  request_id id = 0;
+  std::vector<token_id> prompt;   ///< BOS included where wanted; not empty
+  std::vector<token_id> emitted;  ///< tokens that a previous worker generated already (resume); usually empty
+  std::uint32_t max_tokens = 16;  ///< new tokens in all, `emitted` included
+  sampling_params sampling;
+  std::vector<token_id> stop_tokens;  ///< ends the completion; the stop token itself is not delivered
+  std::uint32_t top_logprobs = 0;     ///< 0..20
+  bool want_logprobs = false;
+};
+
+enum class finish_reason : std::uint8_t { none, stop, length, cancelled, failed };
+
+struct generation_usage {
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t completion_tokens = 0;
+  std::uint32_t cached_tokens = 0;
+};
+
+/// What one step did for one sequence.
+struct generation_event {
+  request_id id = 0;
+  std::vector<sampled_token> tokens;
+  finish_reason finish = finish_reason::none;
+  std::optional<error> failure;  ///< with finish_reason::failed
+  generation_usage usage;
+};
+
+struct generation_options {
+  std::size_t threads = 0;  ///< 0: all usable CPUs
+  kernels::instruction_set isa = kernels::best_instruction_set();
+  std::size_t max_sequences = 16;   ///< decoded together
+  std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full
+  std::size_t kv_cache_bytes = 0;   ///< 0: chosen from the context length and the memory at hand
+  std::size_t prefill_chunk = 256;  ///< prompt tokens a step at most
+};
+
+/// Load and rates since construction; cheap to read from the owning thread.
+struct generation_stats {
+  std::size_t running = 0;
+  std::size_t queued = 0;
+  std::size_t kv_blocks_total = 0;
+  std::size_t kv_blocks_used = 0;
+  std::uint64_t prompt_tokens = 0;  ///< prefilled in all
+  std::uint64_t generated_tokens = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t failed_sequences = 0;  ///< failed computations, not cancellations
+  double last_step_seconds = 0;
+};
+
+/// The batching loop of one device: admits sequences, runs forward passes over all of them, samples.
+/// Not thread-safe: a worker owns it. Batch composition never changes a sequence's tokens.
+class generation_loop {
+ public:
+  /// Refuses where the memory for a usable KV cache is not there.
+  static result<std::unique_ptr<generation_loop>> create(std::shared_ptr<const model> model,
+                                                         const generation_options& options);
+  ~generation_loop();
+
+  /// Queues a sequence. Refuses invalid parameters, a prompt that does not fit, a full queue.
+  result<void> submit(generation_request request);
+
+  /// Ends a sequence; its final event (finish_reason::cancelled) comes with the next step. Unknown ids are
+  /// ignored.
+  void cancel(request_id id);
+
+  /// One forward pass (a prefill chunk or one token for each running sequence) and its events. Returns at
+  /// once with no events when idle. Blocks for the length of the pass.
+  std::vector<generation_event> step();
+
+  /// Nothing runs, waits or has an event to deliver.
+  bool idle() const noexcept;
+
+  generation_stats stats() const noexcept;
+
+  /// Readable from any thread while a step runs.
+  struct progress& progress() noexcept;
+
+  /// Hash of the logits (bits of every float, FNV-1a) of a fixed probe prompt, computed apart from running
+  /// sequences. It is the same at every call on a sound engine.
+  result<std::uint64_t> probe_hash();
+
+ private:
+  struct state;
+  explicit generation_loop(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace bitnet::engine

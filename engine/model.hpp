@@ -1,0 +1,32 @@
+#pragma once
+
+#include "engine/chat_template.hpp"
+#include "engine/error.hpp"
+#include "engine/tokenizer.hpp"
+#include "engine/weights.hpp"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace bitnet::engine {
+
+/// A loaded model: shared read-only by tokenising actors and workers.
+struct model {
+  std::string id;  ///< what clients name it: the file's stem
+  std::filesystem::path path;
+  std::uint64_t file_bytes = 0;
+  std::int64_t created = 0;  ///< Unix seconds: the file's modification time
+  std::unique_ptr<model_weights> weights;
+  std::unique_ptr<tokenizer> tokens;
+  chat_format chat = chat_format::bitnet;
+
+  const model_config& config() const noexcept { return weights->config; }
+};
+
+/// Opens, checks and packs a GGUF file. Blocks for seconds on large models.
+result<std::shared_ptr<const model>> load_model(const std::filesystem::path& path,
+                                                const load_options& options = {});
+
+}  // namespace bitnet::engine

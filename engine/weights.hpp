@@ -1,0 +1,65 @@
+#pragma once
+
+#include "engine/error.hpp"
+#include "engine/model_config.hpp"
+#include "kernels/matrix.hpp"
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bitnet::engine {
+
+class gguf_file;
+
+/// Weights of one transformer block, names as in the file (blk.N.NAME.weight).
+struct block_weights {
+  std::vector<float> attn_norm;         ///< [embedding_length]
+  kernels::ternary_matrix attn_q;       ///< [query_length, embedding_length]
+  kernels::ternary_matrix attn_k;       ///< [kv_length, embedding_length]
+  kernels::ternary_matrix attn_v;       ///< [kv_length, embedding_length]
+  std::vector<float> attn_sub_norm;     ///< [query_length], empty without sub-norms
+  kernels::ternary_matrix attn_output;  ///< [embedding_length, query_length]
+  std::vector<float> ffn_norm;          ///< [embedding_length]
+  kernels::ternary_matrix ffn_gate;     ///< [feed_forward_length, embedding_length]
+  kernels::ternary_matrix ffn_up;       ///< [feed_forward_length, embedding_length]
+  std::vector<float> ffn_sub_norm;      ///< [feed_forward_length], empty without sub-norms
+  kernels::ternary_matrix ffn_down;     ///< [embedding_length, feed_forward_length]
+};
+
+/// Rows of token_embd, dequantised on demand from the mapped file (F32, F16, BF16, Q8_0 or Q6_K).
+class embedding_table {
+ public:
+  virtual ~embedding_table() = default;
+  /// Writes embedding_length floats. Precondition: token < vocabulary_size. Thread-safe.
+  virtual void row(token_id token, float* out) const noexcept = 0;
+};
+
+/// Everything a forward pass reads. Immutable after loading, so any number of threads may share it.
+struct model_weights {
+  model_config config;
+  std::unique_ptr<embedding_table> embedding;
+  std::vector<block_weights> blocks;
+  std::vector<float> output_norm;         ///< [embedding_length]
+  kernels::head_matrix head;              ///< [vocabulary_size, embedding_length], from output or token_embd
+  std::shared_ptr<const gguf_file> file;  ///< keeps the mapping alive for `embedding`
+
+  /// Bytes of packed weights and head that one decode step reads.
+  std::size_t bytes_read_per_token() const noexcept;
+};
+
+struct load_options {
+  std::size_t threads = 0;  ///< for packing; 0: all usable CPUs
+  kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  /// Called from the loading thread with a fraction in [0, 1], at most a few hundred times.
+  std::function<void(float)> progress;
+};
+
+/// Packs all weights of `file`. Refuses with a sentence that names the tensor when a shape, type or value is
+/// wrong.
+result<std::unique_ptr<model_weights>> load_weights(std::shared_ptr<const gguf_file> file,
+                                                    const load_options& options);
+
+}  // namespace bitnet::engine

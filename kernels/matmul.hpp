@@ -1,0 +1,82 @@
+#pragma once
+
+#include "kernels/instruction_set.hpp"
+#include "kernels/matrix.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bitnet::kernels {
+
+/// Half-open range of work units, for example row blocks of a matrix.
+struct work_range {
+  std::size_t first = 0;
+  std::size_t last = 0;
+};
+
+/// int8 activations X[rows, cols] of a batch of tokens, one scale a row, in the layout that the kernels want.
+///
+/// Rule (BitNet b1.58): s = 127 / max(absmax(x), 1e-5); q = clamp(round_half_even(x * s), -128, 127).
+/// `row_scale` is max(absmax, 1e-5) / 127: multiply an integer dot product by it and by the weight scale.
+class quantized_activations {
+ public:
+  quantized_activations() = default;
+  quantized_activations(const quantized_activations&) = delete;
+  quantized_activations& operator=(const quantized_activations&) = delete;
+
+  /// Grows the buffers if needed; the contents are undefined until each row was quantised. Not thread-safe.
+  void resize(std::size_t rows, std::size_t cols);
+
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+  /// cols rounded up to 64; the padding is zero.
+  std::size_t padded_cols() const noexcept { return padded_cols_; }
+
+  std::int8_t* row(std::size_t r) noexcept { return data() + r * padded_cols_; }
+  const std::int8_t* row(std::size_t r) const noexcept { return data() + r * padded_cols_; }
+  float* row_scale() noexcept { return scales_.get(); }
+  const float* row_scale() const noexcept { return scales_.get(); }
+  std::int32_t* row_sum() noexcept { return sums_.get(); }
+  const std::int32_t* row_sum() const noexcept { return sums_.get(); }
+
+ private:
+  std::int8_t* data() noexcept { return reinterpret_cast<std::int8_t*>(storage_.data()); }
+  const std::int8_t* data() const noexcept { return reinterpret_cast<const std::int8_t*>(storage_.data()); }
+
+  std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  std::size_t padded_cols_ = 0;
+  std::size_t row_capacity_ = 0;
+  weight_buffer storage_;
+  std::unique_ptr<float[]> scales_;
+  std::unique_ptr<std::int32_t[]> sums_;
+};
+
+/// The matrix products of one instruction set. Every function is single-threaded and works on the range it is
+/// given, so that a team can share one product (kernels/team.hpp). None allocates, throws or blocks.
+struct matmul_kernels {
+  instruction_set isa;
+
+  /// Quantises one token row of out.cols() floats into row `r` of `out`. Different rows may run concurrently.
+  void (*quantize_row)(const float* x, quantized_activations& out, std::size_t r);
+
+  /// y[m * y_stride + r] = w.scale() * x.row_scale()[m] * dot(x[m], w[r]) for all rows m of x and the rows r
+  /// of the 32-row blocks in `blocks`. w.cols() == x.cols(). Integer dot products are exact. Unpadded rows
+  /// only.
+  void (*ternary_matmul)(const ternary_matrix& w, const quantized_activations& x, float* y,
+                         std::size_t y_stride, work_range blocks);
+
+  /// Logits with an int8 head: the same with one scale a weight row.
+  void (*head_int8)(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+                    work_range blocks);
+
+  /// Logits with an f16 head and f32 activations x[m * x_stride + k]: 16 strided partial sums of fused
+  /// multiply-adds over k, then the fixed tree of kernels/reduction.hpp.
+  void (*head_f16)(const head_matrix& w, const float* x, std::size_t x_stride, std::size_t x_rows, float* y,
+                   std::size_t y_stride, work_range blocks);
+};
+
+/// Precondition: is_supported(isa).
+const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept;
+
+}  // namespace bitnet::kernels

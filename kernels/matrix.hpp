@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace bitnet::kernels {
+
+/// Memory for weights: 2 MiB aligned, advised to be backed by huge pages, zeroed.
+class weight_buffer {
+ public:
+  weight_buffer() = default;
+  /// Throws std::bad_alloc.
+  explicit weight_buffer(std::size_t bytes);
+
+  std::byte* data() noexcept { return data_.get(); }
+  const std::byte* data() const noexcept { return data_.get(); }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  struct release {
+    std::size_t mapped = 0;
+    void operator()(std::byte* p) const noexcept;
+  };
+  std::unique_ptr<std::byte, release> data_;
+  std::size_t size_ = 0;
+};
+
+/// W[rows, cols] with entries in {-1, 0, +1} times one scale, packed two bits a weight.
+///
+/// Layout "B32": blocks of 32 output rows; in a block, 64-byte chunks of 32 rows x 8 columns, columns in
+/// order. Byte j, field f (bits 2f and 2f+1) of a chunk holds row j/4 + 16*(f&1), column j%4 + 4*(f>>1) as
+/// weight + 1. Rows and columns are padded (rows to 32, columns to 64) with weight 0. One layout serves GEMV
+/// and GEMM.
+class ternary_matrix {
+ public:
+  static constexpr std::size_t block_rows = 32;
+  static constexpr std::size_t column_padding = 64;
+
+  ternary_matrix() = default;
+  /// All weights zero.
+  ternary_matrix(std::size_t rows, std::size_t cols, float scale);
+
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+  std::size_t padded_cols() const noexcept { return padded_cols_; }
+  std::size_t block_count() const noexcept { return (rows_ + block_rows - 1) / block_rows; }
+  float scale() const noexcept { return scale_; }
+  void set_scale(float scale) noexcept { scale_ = scale; }
+
+  /// Packs rows [32*block, min(32*block + 32, rows)) from row-major `weights` (-1, 0, +1), each row `cols`
+  /// long. Blocks may be packed from different threads at once.
+  void pack_block(std::size_t block, const std::int8_t* weights) noexcept;
+
+  /// The inverse, for tests and checksums: `out` gets `cols` entries.
+  void unpack_row(std::size_t row, std::int8_t* out) const noexcept;
+
+  /// Packed bytes of one block: padded_cols() / 8 chunks of 64 bytes.
+  const std::uint8_t* block(std::size_t index) const noexcept {
+    return reinterpret_cast<const std::uint8_t*>(storage_.data()) + index * padded_cols_ * 8;
+  }
+  std::span<const std::byte> bytes() const noexcept { return {storage_.data(), storage_.size()}; }
+
+ private:
+  std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  std::size_t padded_cols_ = 0;
+  float scale_ = 1.0F;
+  weight_buffer storage_;
+};
+
+/// The LM head W[rows, cols] as int8 with one scale a row (scale = absmax / 127), or as the f16 it came from.
+/// The internal layout is the kernels' own business.
+class head_matrix {
+ public:
+  enum class format : std::uint8_t { int8, f16 };
+
+  head_matrix() = default;
+  head_matrix(std::size_t rows, std::size_t cols, format f);
+
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+  format storage_format() const noexcept { return format_; }
+
+  /// Number of units of work for `head` kernels; a unit is a fixed block of rows.
+  std::size_t block_count() const noexcept;
+  std::size_t block_rows() const noexcept;
+
+  /// Packs the rows of one block from row-major f32, each row `cols` long. Blocks may be packed concurrently.
+  void pack_block(std::size_t block, const float* values) noexcept;
+
+  const std::byte* data() const noexcept { return storage_.data(); }
+  std::byte* data() noexcept { return storage_.data(); }
+  const float* row_scales() const noexcept { return row_scales_.get(); }
+  std::span<const std::byte> bytes() const noexcept { return {storage_.data(), storage_.size()}; }
+
+ private:
+  std::size_t rows_ = 0;
+  std::size_t cols_ = 0;
+  format format_ = format::int8;
+  weight_buffer storage_;
+  std::unique_ptr<float[]> row_scales_;
+};
+
+}  // namespace bitnet::kernels
