@@ -166,8 +166,7 @@ BOOST_AUTO_TEST_CASE(threads_beyond_the_cpus_do_not_crawl) {
 BOOST_AUTO_TEST_CASE(an_idle_team_uses_no_cpu) {
   team threads(2);
   threads.run([](team_member& me) { me.barrier(); });
-  // libgomp spins for some milliseconds after a region, then sleeps.
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const auto before = used_cpu_time();
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   const auto used = used_cpu_time() - before;
@@ -192,6 +191,21 @@ BOOST_AUTO_TEST_CASE(teams_of_several_threads_do_not_disturb_each_other) {
     });
   for (std::thread& owner : owners) owner.join();
   BOOST_TEST(sums == std::vector<int>({150, 150, 150}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_team_may_be_run_from_another_thread_than_made_it) {
+  team threads(3);
+  std::vector<int> runs(3, 0);
+  const auto body = [&](team_member& me) { ++runs[me.index()]; };
+  threads.run(body);
+  std::thread other([&] { threads.run(body); });
+  other.join();
+  threads.run(body);
+  BOOST_TEST(runs == std::vector<int>(3, 3), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(an_unused_team_ends) {
+  for (const std::size_t size : {1U, 2U, 5U}) BOOST_TEST(team(size).size() == size);
 }
 
 BOOST_AUTO_TEST_CASE(default_size_follows_the_affinity_mask) {
