@@ -42,21 +42,9 @@ result<void> check_range(const char* name, T value, T low, T high, bool low_open
                           low_open ? "greater than" : "at least", low, high));
 }
 
-/// The most likely token; NaN must have been ruled out.
+/// The most likely token. NaN must have been ruled out.
 token_id most_likely(std::span<const float> logits) noexcept {
-  return static_cast<token_id>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// Neither NaN nor positive infinity anywhere, and something to choose from.
-bool usable(std::span<const float> logits) noexcept {
-  std::uint32_t bad = 0;
-  std::uint32_t finite = 0;
-  for (const auto logit : logits) {
-    const auto exceeds = !(logit <= std::numeric_limits<float>::max());
-    bad |= static_cast<std::uint32_t>(exceeds);
-    finite |= static_cast<std::uint32_t>(logit >= std::numeric_limits<float>::lowest());
-  }
-  return bad == 0 && finite != 0;
+  return static_cast<token_id>(vectors().argmax(logits.data(), logits.size()));
 }
 
 }  // namespace
@@ -106,7 +94,8 @@ sampler::sampler(std::size_t vocabulary_size)
 result<sampled_token> sampler::sample(std::span<const float> logits, const sampling_params& params,
                                       std::span<const token_id> history, std::size_t generated,
                                       std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob) {
-  if (!usable(logits))
+  const auto best = vectors().argmax(logits.data(), logits.size());
+  if (best >= logits.size() || !std::isfinite(logits[best]))
     return fail(error_code::internal,
                 "The model computed logits that are not numbers; its weights may be damaged.");
   const bool adjusted = params.repetition_penalty != 1.0F || params.frequency_penalty != 0.0F ||
@@ -114,7 +103,7 @@ result<sampled_token> sampler::sample(std::span<const float> logits, const sampl
   const bool greedy = params.temperature < least_temperature || params.top_k == 1;
   sampled_token chosen;
   if (greedy && !adjusted) {
-    chosen.id = most_likely(logits);
+    chosen.id = static_cast<token_id>(best);
   } else {
     scratch_.assign(logits.begin(), logits.end());
     if (adjusted) apply_penalties(params, history, generated);

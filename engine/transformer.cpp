@@ -3,21 +3,13 @@
 #include "engine/transformer_state.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
+#include <cmath>
 #include <initializer_list>
 
 namespace bitnet::engine {
 
 namespace {
-
-bool all_finite(const float* x, std::size_t n) noexcept {
-  constexpr std::uint32_t exponent = 0x7f800000U;
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < n; ++i)
-    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & exponent) == exponent);
-  return bad == 0;
-}
 
 std::int64_t now_ns() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -163,10 +155,10 @@ class forward_member {
     }
   }
 
-  /// Integers cannot say NaN: a row with one is noted before its trace is lost.
+  /// A row that holds NaN or infinity gets the scale NaN.
   void quantise(const float* x, kernels::quantized_activations& out, std::size_t r) {
-    if (!all_finite(x, out.cols())) note_failure(r);
     s_.matmul.quantize_row(x, out, r);
+    if (std::isnan(out.row_scale()[r])) note_failure(r);
   }
 
   void note_failure(std::size_t r) {
@@ -266,7 +258,8 @@ class forward_member {
       auto* normed = tokens_.head_floats.row(i);
       s_.vector.rms_norm(tokens_.residual.row(s_.logits_rows[i]), s_.weights.output_norm.data(),
                          config_.rms_epsilon, normed, config_.embedding_length);
-      quantise_for_head(normed, i);
+      s_.matmul.quantize_row(normed, tokens_.head_input, i);  // an f16 head needs only what it says about NaN
+      if (std::isnan(tokens_.head_input.row_scale()[i])) note_failure(s_.logits_rows[i]);
     }
     tokens_done(operation::output_norm);
     const auto& head = s_.weights.head;
@@ -278,12 +271,6 @@ class forward_member {
                          s_.logits.row(0), s_.logits.cols(), blocks);
     }
     barrier(operation::head_matmul);
-  }
-
-  void quantise_for_head(const float* normed, std::size_t i) {
-    if (!all_finite(normed, config_.embedding_length)) note_failure(s_.logits_rows[i]);
-    if (s_.weights.head.storage_format() == kernels::head_matrix::format::int8)
-      s_.matmul.quantize_row(normed, tokens_.head_input, i);
   }
 
   void barrier(operation op) {
