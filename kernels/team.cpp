@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -87,30 +86,51 @@ team::team(std::size_t threads) : size_(threads), spin_(true) {
   const std::size_t cpus = usable_cpu_count();
   if (size_ == 0) size_ = cpus;
   spin_ = size_ <= cpus;
+  if (size_ == 1) return;
+  host_ = std::thread([this, region_threads = size_ - 1] { host_region(region_threads); });
+  region_threads_.wait(0, std::memory_order_acquire);
+  size_ = 1 + region_threads_.load(std::memory_order_acquire);
 }
 
-void team::run_member(const std::function<void(team_member&)>& body, std::size_t index, std::size_t size) {
-  published_.load(std::memory_order_acquire);
-  team_member member(*this, index, size);
-  body(member);
-  published_.fetch_add(1, std::memory_order_acq_rel);
+team::~team() {
+  if (size_ == 1) return;
+  body_ = nullptr;
+  team_member(*this, 0, size_).barrier();
+  host_.join();
 }
 
-// Not instrumented, because the compiler passes `this` and `body` to the threads through libgomp's own,
-// invisible synchronisation. The region's attributes are those of this function.
+// Not instrumented, because the compiler passes `this` to the threads through libgomp's own synchronisation,
+// which ThreadSanitizer cannot see. The region inherits the attributes of this function.
 #if defined(__SANITIZE_THREAD__)
 __attribute__((no_sanitize("thread")))
 #endif
-void team::run_region(const std::function<void(team_member&)>& body) {
-#pragma omp parallel num_threads(static_cast <int>(size_))
-  run_member(body, static_cast<std::size_t>(omp_get_thread_num()),
-             static_cast<std::size_t>(omp_get_num_threads()));
+void team::host_region(std::size_t threads) {
+  omp_set_dynamic(0);
+#pragma omp parallel num_threads(static_cast <int>(threads))
+  work(1 + static_cast<std::size_t>(omp_get_thread_num()),
+       1 + static_cast<std::size_t>(omp_get_num_threads()));
+}
+
+void team::work(std::size_t index, std::size_t size) {
+  if (index == 1) {
+    region_threads_.store(static_cast<std::uint32_t>(size - 1), std::memory_order_release);
+    region_threads_.notify_one();
+  }
+  team_member me(*this, index, size);
+  for (;;) {
+    me.barrier();  // the caller of run() arrives here when there is something to do
+    if (body_ == nullptr) return;
+    (*body_)(me);
+    me.barrier();
+  }
 }
 
 void team::run(const std::function<void(team_member&)>& body) {
-  published_.fetch_add(1, std::memory_order_release);
-  run_region(body);
-  published_.load(std::memory_order_acquire);
+  team_member me(*this, 0, size_);
+  body_ = &body;
+  me.barrier();
+  body(me);
+  me.barrier();
 }
 
 }  // namespace bitnet::kernels
