@@ -5,6 +5,7 @@
 #include <caf/all.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 // Every actor of the server: who sends what to whom. "Errors" are those that the sender of a request may get
@@ -38,6 +39,21 @@ using worker_actor = caf::typed_actor<
     // Console. Delayed by at most one step.
     caf::replies_to<status_atom>::with<worker_status>>;
 
+struct worker_board;
+
+/// A worker that takes requests, and where to read its load. Stays in this process.
+struct announced_worker {
+  worker_actor handle;
+  std::shared_ptr<const worker_board> board;
+  std::uint64_t capacity = 0;  ///< sequences that it runs or lets wait
+};
+
+}  // namespace bitnet::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::announced_worker)
+
+namespace bitnet::actors {
+
 /// The only address that clients keep. Chooses a worker for each request.
 using router_actor = caf::typed_actor<
     // Application: start, or with `emitted` tokens resume, a sequence. Delayed: the worker answers. Errors:
@@ -46,9 +62,10 @@ using router_actor = caf::typed_actor<
                     token_sink_actor>::with<submit_receipt>,
     // Application: end a request wherever it runs.
     caf::reacts_to<cancel_atom, engine::request_id>,
-    // Engine supervisor: this worker takes requests (worker id, incarnation). Replaces older incarnations.
-    caf::reacts_to<announce_atom, worker_actor, std::uint64_t, std::uint64_t>,
-    // Engine supervisor: send this worker nothing new. Ignored for another incarnation than the known one.
+    // Engine supervisor: this worker takes requests. Replaces older incarnations of the same id.
+    caf::reacts_to<announce_atom, announced_worker>,
+    // Engine supervisor: send this worker (id, incarnation) nothing new. Ignored for another incarnation than
+    // the known one.
     caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
     // Service: refuse new requests from now on. Answers true.
     caf::replies_to<drain_atom>::with<bool>>;

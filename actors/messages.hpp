@@ -122,6 +122,7 @@ struct load_outcome {
   engine::result<std::shared_ptr<const engine::model>> model;
 };
 
+/// Who gets the tokens of a request; see interfaces.hpp.
 using token_sink_actor = caf::typed_actor<caf::reacts_to<token_frame>>;
 
 }  // namespace bitnet::actors
@@ -152,6 +153,7 @@ CAF_ADD_ATOM(bitnet, bitnet::actors, drain_atom, "drain")
 CAF_ADD_ATOM(bitnet, bitnet::actors, announce_atom, "announce")
 CAF_ADD_ATOM(bitnet, bitnet::actors, withdraw_atom, "withdraw")
 CAF_ADD_ATOM(bitnet, bitnet::actors, restart_atom, "restart")
+CAF_ADD_ATOM(bitnet, bitnet::actors, stop_atom, "stop")
 CAF_ADD_ATOM(bitnet, bitnet::actors, reload_atom, "reload")
 CAF_ADD_ATOM(bitnet, bitnet::actors, fence_atom, "fence")
 CAF_ADD_ATOM(bitnet, bitnet::actors, subscribe_atom, "subscribe")
