@@ -196,8 +196,9 @@ BOOST_AUTO_TEST_CASE(stored_halves_are_the_same_everywhere) {
       for (std::size_t i = 0; i < head_dim; ++i) {
         std::uint16_t key = 0;
         std::uint16_t value = 0;
-        std::memcpy(&key, &block[2 * i * kv_block_tokens], sizeof(key));
-        std::memcpy(&value, &block[2 * (head_dim * kv_block_tokens + i)], sizeof(value));
+        std::memcpy(&key, &block[2 * i * 16], sizeof(key));
+        std::memcpy(&value, &block[2 * (head_dim * kv_block_tokens + i / 16 * 16 * kv_block_tokens + i % 16)],
+                    sizeof(value));
         const std::uint16_t expected = half_from_float(x[i]);
         if (key != expected || value != expected)
           BOOST_FAIL(to_string(isa) << " stores " << x[i] << " as " << key << " and " << value
