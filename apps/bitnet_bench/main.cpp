@@ -2,7 +2,6 @@
 
 #include "apps/bitnet_bench/measure.hpp"
 #include "apps/bitnet_bench/options.hpp"
-#include "kernels/team.hpp"
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -42,10 +41,6 @@ double gigabytes_per_second(const engine::model& model, const options& chosen, d
          static_cast<double>(chosen.batch) * 1e-9;
 }
 
-std::size_t thread_count(const options& chosen) {
-  return chosen.threads != 0 ? chosen.threads : kernels::usable_cpu_count();
-}
-
 double total(const engine::forward_profile& profile) {
   return std::accumulate(profile.seconds.begin(), profile.seconds.end(), 0.0);
 }
@@ -72,7 +67,7 @@ void print_json(const engine::model& model, const options& chosen, double load_s
   json::object report{
       {"model", {{"id", model.id}, {"name", model.config().name}, {"file_bytes", model.file_bytes}}},
       {"kernels", kernels::to_string(chosen.kernels)},
-      {"threads", thread_count(chosen)},
+      {"threads", engine::thread_count(*model.weights, chosen.threads)},
       {"batch", chosen.batch},
       {"prompt_tokens", chosen.prompt_tokens},
       {"generate_tokens", chosen.generate_tokens},
@@ -103,7 +98,8 @@ void print_text(const engine::model& model, const options& chosen, double load_s
   const auto prompt = summarise(m.prompt_rates);
   const auto generate = summarise(m.generate_rates);
   fmt::print("{} ({}), {} kernels, {} threads, batch {}, loaded in {:.2f} s\n", model.id, model.config().name,
-             kernels::to_string(chosen.kernels), thread_count(chosen), chosen.batch, load_seconds);
+             kernels::to_string(chosen.kernels), engine::thread_count(*model.weights, chosen.threads),
+             chosen.batch, load_seconds);
   fmt::print("pp {:<6} {:>10.2f} tokens/s   ({:.2f} to {:.2f})\n", chosen.prompt_tokens, prompt.median,
              prompt.least, prompt.most);
   fmt::print("tg {:<6} {:>10.2f} tokens/s   ({:.2f} to {:.2f}), {:.1f} MB a step, {:.2f} GB/s\n",

@@ -157,7 +157,7 @@ Measures how fast a model reads prompts and generates tokens, through the batchi
   --prompt-tokens=N     length of a prompt (128)
   --generate-tokens=N   tokens to generate for each sequence (32)
   --batch=N             sequences that run together (1)
-  --threads=N           0: all CPUs that this process may use (0)
+  --threads=N           0: as many as the CPUs and the model's size make sensible (0)
   --repetitions=N       of the whole measurement (3)
   --prefill-chunk=N     prompt tokens in a forward pass (256)
   --kernels=NAME        {} (the last)

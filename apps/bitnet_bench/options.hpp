@@ -17,7 +17,7 @@ struct options {
   std::size_t prompt_tokens = 128;
   std::size_t generate_tokens = 32;
   std::size_t batch = 1;
-  std::size_t threads = 0;  ///< 0: all usable CPUs
+  std::size_t threads = 0;  ///< 0: see engine::thread_count
   std::size_t repetitions = 3;
   std::size_t prefill_chunk = 256;
   kernels::instruction_set kernels = kernels::best_instruction_set();
