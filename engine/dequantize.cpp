@@ -25,7 +25,9 @@ float half_to_float(std::uint16_t half) noexcept {
   return std::bit_cast<float>(sign | (magnitude >= 0x0F800000U ? special : scaled));
 }
 
-float load_half(const std::byte* in) noexcept { return half_to_float(load<std::uint16_t>(in)); }
+float load_half(const std::byte* in) noexcept {
+  return half_to_float(load<std::uint16_t>(in));
+}
 
 void dequantize_f16(const std::byte* in, std::size_t count, float* out) noexcept {
   for (std::size_t i = 0; i < count; ++i) out[i] = load_half(in + 2 * i);
@@ -42,12 +44,13 @@ void dequantize_bf16(const std::byte* in, std::size_t count, float* out) noexcep
 void dequantize_q8_0(const std::byte* in, std::size_t count, float* out) noexcept {
   for (std::size_t i = 0; i < count; i += 32, in += 34) {
     const float scale = load_half(in);
-    for (std::size_t j = 0; j < 32; ++j) out[i + j] = scale * static_cast<float>(load<std::int8_t>(in + 2 + j));
+    for (std::size_t j = 0; j < 32; ++j)
+      out[i + j] = scale * static_cast<float>(load<std::int8_t>(in + 2 + j));
   }
 }
 
-/// A group of 256: f16 scale of scales, f16 scale of minima, 8 pairs of 6-bit (scale, minimum) in 12 bytes, 128
-/// bytes of 4-bit weights. Each 64 weights share 32 bytes: low nibbles first, then high ones.
+/// A group of 256: f16 scale of scales, f16 scale of minima, 8 pairs of 6-bit (scale, minimum) in 12 bytes,
+/// 128 bytes of 4-bit weights. Each 64 weights share 32 bytes: low nibbles first, then high ones.
 void dequantize_q4_k(const std::byte* in, std::size_t count, float* out) noexcept {
   for (std::size_t i = 0; i < count; i += 256, in += 144) {
     const float scale = load_half(in);
@@ -68,9 +71,9 @@ void dequantize_q4_k(const std::byte* in, std::size_t count, float* out) noexcep
   }
 }
 
-/// A group of 256: 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 int8 scales (one for 16 weights),
-/// f16 scale of scales. Weights are 6-bit minus 32. In each half of 128, weight 32*k + l has its low bits in
-/// byte l + 32*(k%2), nibble k/2, and its upper pair in byte l at bits 2k.
+/// A group of 256: 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 int8 scales (one for 16
+/// weights), f16 scale of scales. Weights are 6-bit minus 32. In each half of 128, weight 32*k + l has its
+/// low bits in byte l + 32*(k%2), nibble k/2, and its upper pair in byte l at bits 2k.
 void dequantize_q6_k(const std::byte* in, std::size_t count, float* out) noexcept {
   for (std::size_t i = 0; i < count; i += 256, in += 210) {
     const float scale = load_half(in + 208);
@@ -80,7 +83,8 @@ void dequantize_q6_k(const std::byte* in, std::size_t count, float* out) noexcep
       const auto* scales = reinterpret_cast<const std::int8_t*>(in) + 192 + 8 * half;
       for (std::size_t k = 0; k < 4; ++k) {
         for (std::size_t l = 0; l < 32; ++l) {
-          const unsigned bits = ((low[l + 32 * (k % 2)] >> (4 * (k / 2))) & 15U) | (((high[l] >> (2 * k)) & 3U) << 4U);
+          const unsigned bits =
+              ((low[l + 32 * (k % 2)] >> (4 * (k / 2))) & 15U) | (((high[l] >> (2 * k)) & 3U) << 4U);
           const float step = scale * static_cast<float>(scales[2 * k + l / 16]);
           out[i + 128 * half + 32 * k + l] = step * static_cast<float>(static_cast<int>(bits) - 32);
         }
@@ -113,6 +117,8 @@ void dequantize(tensor_type type, const std::byte* in, std::size_t count, float*
   }
 }
 
-bool is_dequantizable(tensor_type type) noexcept { return !is_ternary(type); }
+bool is_dequantizable(tensor_type type) noexcept {
+  return !is_ternary(type);
+}
 
 }  // namespace bitnet::engine

@@ -13,7 +13,9 @@ namespace bitnet::engine {
 namespace {
 
 /// Rows that one thread copies at a time, about 1 MB each.
-std::size_t rows_of_slice(std::size_t row_bytes) { return std::max<std::size_t>(1, (1U << 20) / row_bytes); }
+std::size_t rows_of_slice(std::size_t row_bytes) {
+  return std::max<std::size_t>(1, (1U << 20) / row_bytes);
+}
 
 /// Integer arithmetic, so that it becomes vector code.
 bool all_finite(std::span<const float> values) noexcept {
@@ -27,7 +29,7 @@ bool all_finite(std::span<const float> values) noexcept {
 tl::unexpected<error> not_finite(const gguf_tensor& tensor) {
   return fail(error_code::file_malformed,
               fmt::format("tensor {} holds a value that is not finite; download or convert the file again",
-                          quoted(tensor.name)));
+                          in_quotes(tensor.name)));
 }
 
 result<tensor_type> dequantizable_type(const gguf_tensor& tensor) {
@@ -35,7 +37,7 @@ result<tensor_type> dequantizable_type(const gguf_tensor& tensor) {
   if (type && is_dequantizable(*type)) return *type;
   return fail(error_code::unsupported_model,
               fmt::format("tensor {} is stored as {}; store it as F16, BF16, F32, Q8_0, Q6_K or Q4_K",
-                          quoted(tensor.name), tensor_type_name(tensor.type)));
+                          in_quotes(tensor.name), tensor_type_name(tensor.type)));
 }
 
 class stored_table final : public embedding_table {
@@ -65,7 +67,8 @@ class stored_table final : public embedding_table {
 
 }  // namespace
 
-result<std::unique_ptr<embedding_table>> load_embedding(load_session& session, const gguf_tensor& tensor) {
+result<std::unique_ptr<embedding_table>> load_embedding(load_session& session, const gguf_tensor& tensor,
+                                                        bool check_values) {
   const auto type = dequantizable_type(tensor);
   if (!type) return tl::unexpected(type.error());
   const auto rows = static_cast<std::size_t>(tensor.rows());
@@ -79,7 +82,7 @@ result<std::unique_ptr<embedding_table>> load_embedding(load_session& session, c
         const auto bytes = table->stored_rows(first, last);
         if (auto read = session.file().read(tensor, first * table->row_bytes(), bytes); !read) return read;
         const auto values = scratch.values(cols);
-        for (std::size_t row = first; row < last; ++row) {
+        for (std::size_t row = first; check_values && row < last; ++row) {
           table->row(static_cast<token_id>(row), values.data());
           if (!all_finite(values)) return not_finite(tensor);
         }
@@ -98,35 +101,40 @@ result<kernels::head_matrix> load_head(load_session& session, const gguf_tensor&
   const auto cols = static_cast<std::size_t>(tensor.cols());
   const std::size_t row_bytes = cols / layout_of(*type).elements * layout_of(*type).bytes;
   kernels::head_matrix head(rows, cols, format);
-  auto done = session.parallel(head.block_count(), [&](load_scratch& scratch, std::size_t block) -> result<void> {
-    const std::size_t first = block * head.block_rows();
-    const std::size_t last = std::min(rows, first + head.block_rows());
-    const auto bytes = scratch.bytes((last - first) * row_bytes);
-    if (auto read = session.file().read(tensor, first * row_bytes, bytes); !read) return read;
-    const auto values = scratch.values((last - first) * cols);
-    dequantize(*type, bytes.data(), values.size(), values.data());
-    if (!all_finite(values)) return not_finite(tensor);
-    head.pack_block(block, values.data());
-    session.add_progress(bytes.size());
-    return {};
-  });
+  auto done =
+      session.parallel(head.block_count(), [&](load_scratch& scratch, std::size_t block) -> result<void> {
+        const std::size_t first = block * head.block_rows();
+        const std::size_t last = std::min(rows, first + head.block_rows());
+        const auto bytes = scratch.bytes((last - first) * row_bytes);
+        if (auto read = session.file().read(tensor, first * row_bytes, bytes); !read) return read;
+        const auto values = scratch.values((last - first) * cols);
+        dequantize(*type, bytes.data(), values.size(), values.data());
+        if (!all_finite(values)) return not_finite(tensor);
+        head.pack_block(block, values.data());
+        session.add_progress(bytes.size());
+        return {};
+      });
   if (!done) return tl::unexpected(std::move(done.error()));
   return head;
 }
 
-result<kernels::head_matrix> head_from_embedding(load_session& session, const embedding_table& table,
-                                                 std::size_t rows, std::size_t cols,
+result<kernels::head_matrix> head_from_embedding(load_session& session, const gguf_tensor& tensor,
+                                                 const embedding_table& table,
                                                  kernels::head_matrix::format format) {
+  const auto rows = static_cast<std::size_t>(tensor.rows());
+  const auto cols = static_cast<std::size_t>(tensor.cols());
   kernels::head_matrix head(rows, cols, format);
-  auto done = session.parallel(head.block_count(), [&](load_scratch& scratch, std::size_t block) -> result<void> {
-    const std::size_t first = block * head.block_rows();
-    const std::size_t last = std::min(rows, first + head.block_rows());
-    const auto values = scratch.values((last - first) * cols);
-    for (std::size_t row = first; row < last; ++row)
-      table.row(static_cast<token_id>(row), values.data() + (row - first) * cols);
-    head.pack_block(block, values.data());
-    return {};
-  });
+  auto done =
+      session.parallel(head.block_count(), [&](load_scratch& scratch, std::size_t block) -> result<void> {
+        const std::size_t first = block * head.block_rows();
+        const std::size_t last = std::min(rows, first + head.block_rows());
+        const auto values = scratch.values((last - first) * cols);
+        for (std::size_t row = first; row < last; ++row)
+          table.row(static_cast<token_id>(row), values.data() + (row - first) * cols);
+        if (!all_finite(values)) return not_finite(tensor);
+        head.pack_block(block, values.data());
+        return {};
+      });
   if (!done) return tl::unexpected(std::move(done.error()));
   return head;
 }

@@ -1,6 +1,7 @@
 #include "engine/generation.hpp"
 
 #include "engine/scheduler.hpp"
+#include "engine/system_memory.hpp"
 #include "engine/transformer.hpp"
 
 #include <fmt/format.h>

@@ -26,7 +26,7 @@ result<std::shared_ptr<const gguf_file>> gguf_file::open(const std::filesystem::
   const auto refuse = [&path](std::string_view reason) {
     return fail(error_code::file_not_found,
                 fmt::format("cannot open model file {}: {}; check the path and its permissions",
-                            quoted(path.native()), reason));
+                            in_quotes(path.native()), reason));
   };
   // Not to wait for a writer, should the path name a FIFO.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -53,15 +53,15 @@ result<void> read_at(const gguf_source& source, std::uint64_t position, std::spa
     const ssize_t got = ::pread(source.descriptor, out.data(), out.size(), static_cast<off_t>(position));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return fail(error_code::file_malformed, fmt::format("cannot read {} at byte {}: {}",
-                                                          quoted(source.path->native()), position,
-                                                          ::strerror(errno)));
+      return fail(error_code::file_malformed,
+                  fmt::format("cannot read {} at byte {}: {}", in_quotes(source.path->native()), position,
+                              ::strerror(errno)));
     }
     if (got == 0) {
       return fail(error_code::file_malformed,
                   fmt::format("{} ends at byte {} though it was longer when it was opened; do not write to a "
                               "model file in use",
-                              quoted(source.path->native()), position));
+                              in_quotes(source.path->native()), position));
     }
     position += static_cast<std::uint64_t>(got);
     out = out.subspan(static_cast<std::size_t>(got));
@@ -69,11 +69,12 @@ result<void> read_at(const gguf_source& source, std::uint64_t position, std::spa
   return {};
 }
 
-result<void> gguf_file::read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> out) const {
+result<void> gguf_file::read(const gguf_tensor& tensor, std::uint64_t offset,
+                             std::span<std::byte> out) const {
   if (offset > tensor.size_bytes || out.size() > tensor.size_bytes - offset) {
     return fail(error_code::internal,
                 fmt::format("bytes {} to {} of tensor {} were asked for, but it has {}", offset,
-                            offset + out.size(), quoted(tensor.name), tensor.size_bytes));
+                            offset + out.size(), in_quotes(tensor.name), tensor.size_bytes));
   }
   return read_at(gguf_source{descriptor_, &path_}, tensor.offset + offset, out);
 }
@@ -135,7 +136,7 @@ const std::vector<double>* gguf_file::numbers(std::string_view key) const {
   return value != nullptr ? std::get_if<std::vector<double>>(value) : nullptr;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 80;
   std::string out = "\"";
   for (std::size_t i = 0; i < std::min(text.size(), longest); ++i) {

@@ -25,10 +25,11 @@ using gguf_value = std::variant<std::uint64_t, std::int64_t, double, bool, std::
 
 struct gguf_tensor {
   std::string name;
-  std::uint32_t type = 0;            ///< raw id, see tensor_type
-  std::vector<std::uint64_t> shape;  ///< innermost first, as in the file: {cols, rows}; 1 to 4 entries, none 0
-  std::uint64_t offset = 0;          ///< of its data, from the start of the file
-  std::uint64_t size_bytes = 0;      ///< lies inside the file; 0 for types that we do not read
+  std::uint32_t type = 0;  ///< raw id, see tensor_type
+  std::vector<std::uint64_t>
+      shape;                     ///< innermost first, as in the file: {cols, rows}; 1 to 4 entries, none 0
+  std::uint64_t offset = 0;      ///< of its data, from the start of the file
+  std::uint64_t size_bytes = 0;  ///< lies inside the file; 0 for types that we do not read
 
   std::uint64_t element_count() const noexcept;  ///< was checked to fit 63 bits
   std::uint64_t cols() const noexcept { return shape.empty() ? 0 : shape[0]; }
@@ -36,7 +37,8 @@ struct gguf_tensor {
 };
 
 /// A GGUF v2 or v3 file (little endian). Every count, length and offset was checked against the file's size
-/// before use; a hostile file gives an error, never a crash, nor more memory than a small multiple of its size.
+/// before use; a hostile file gives an error, never a crash, nor more memory than a small multiple of its
+/// size.
 ///
 /// The file is read, not mapped: a file that is truncated while it is in use gives an error here, where a
 /// mapping would end the process with SIGBUS. It stays open, so an unlinked or renamed file stays readable.
@@ -58,8 +60,8 @@ class gguf_file {
   const gguf_tensor* find_tensor(std::string_view name) const;
   std::span<const gguf_tensor> tensors() const noexcept { return tensors_; }
 
-  /// Fills `out` with the tensor's bytes from `offset` on. Fails where that reaches beyond the tensor, or where
-  /// the file has become shorter since. Thread-safe.
+  /// Fills `out` with the tensor's bytes from `offset` on. Fails where that reaches beyond the tensor, or
+  /// where the file has become shorter since. Thread-safe.
   result<void> read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> out) const;
 
   /// Typed access; nothing where the key is absent or of another kind. Integers convert between kinds if they
@@ -77,7 +79,9 @@ class gguf_file {
   /// Lets find() take a string_view without building a string.
   struct string_hash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
+    std::size_t operator()(std::string_view text) const noexcept {
+      return std::hash<std::string_view>{}(text);
+    }
   };
 
   gguf_file() = default;
@@ -91,6 +95,6 @@ class gguf_file {
 };
 
 /// `text` in quotes for an error message: control characters and invalid bytes escaped, cut after 80 bytes.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 }  // namespace bitnet::engine

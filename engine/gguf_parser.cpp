@@ -71,7 +71,7 @@ gguf_parser::gguf_parser(gguf_file& file) : file_(file), source_{file.descriptor
 tl::unexpected<error> gguf_parser::malformed(std::string_view reason) const {
   return fail(error_code::file_malformed,
               fmt::format("{} is not a sound GGUF file: {}; download or convert it again",
-                          quoted(file_.path_.native()), reason));
+                          in_quotes(file_.path_.native()), reason));
 }
 
 result<void> gguf_parser::take(std::span<std::byte> out, std::string_view what) {
@@ -119,8 +119,8 @@ result<std::uint64_t> gguf_parser::take_count(std::uint64_t least_bytes_each, st
   const auto count = take_number<std::uint64_t>(what);
   if (!count) return tl::unexpected(count.error());
   if (*count > remaining() / least_bytes_each) {
-    return malformed(fmt::format("{} is {}, more than the {} bytes that follow can hold", what, *count,
-                                 remaining()));
+    return malformed(
+        fmt::format("{} is {}, more than the {} bytes that follow can hold", what, *count, remaining()));
   }
   return *count;
 }
@@ -140,7 +140,8 @@ result<void> gguf_parser::parse_header() {
   if (*first != magic) return malformed("it does not begin with the letters GGUF");
   const auto version = take_number<std::uint32_t>("the version");
   if (!version) return tl::unexpected(version.error());
-  if (*version != 0 && (*version & 0xFFFFU) == 0) return malformed("it is big endian; convert it to little endian");
+  if (*version != 0 && (*version & 0xFFFFU) == 0)
+    return malformed("it is big endian; convert it to little endian");
   if (*version != 2 && *version != 3)
     return malformed(fmt::format("its version is {}; versions 2 and 3 are read", *version));
   // A tensor needs at least a name length, a dimension count, one dimension, a type and an offset.
@@ -161,26 +162,29 @@ result<void> gguf_parser::parse_metadata() {
     auto value = parse_value(*key);
     if (!value) return tl::unexpected(std::move(value.error()));
     const auto [place, added] = file_.values_.try_emplace(std::move(*key), std::move(*value));
-    if (!added) return malformed(fmt::format("the key {} occurs twice", quoted(place->first)));
+    if (!added) return malformed(fmt::format("the key {} occurs twice", in_quotes(place->first)));
   }
   return {};
 }
 
 result<gguf_value> gguf_parser::parse_value(std::string_view key) {
-  const auto kind = take_number<std::uint32_t>(fmt::format("the kind of key {}", quoted(key)));
+  const auto kind = take_number<std::uint32_t>(fmt::format("the kind of key {}", in_quotes(key)));
   if (!kind) return tl::unexpected(kind.error());
   if (*kind == kind_array) return parse_array(key);
   return parse_scalar(*kind, key);
 }
 
 result<gguf_value> gguf_parser::parse_scalar(std::uint32_t kind, std::string_view key) {
-  const std::string what = fmt::format("the value of key {}", quoted(key));
+  const std::string what = fmt::format("the value of key {}", in_quotes(key));
   const auto number = [&]<class T>(T) -> result<gguf_value> {
     const auto value = take_number<T>(what);
     if (!value) return tl::unexpected(value.error());
-    if constexpr (std::is_floating_point_v<T>) return gguf_value(static_cast<double>(*value));
-    else if constexpr (std::is_signed_v<T>) return gguf_value(static_cast<std::int64_t>(*value));
-    else return gguf_value(static_cast<std::uint64_t>(*value));
+    if constexpr (std::is_floating_point_v<T>)
+      return gguf_value(static_cast<double>(*value));
+    else if constexpr (std::is_signed_v<T>)
+      return gguf_value(static_cast<std::int64_t>(*value));
+    else
+      return gguf_value(static_cast<std::uint64_t>(*value));
   };
   switch (kind) {
     case kind_uint8:
@@ -215,19 +219,20 @@ result<gguf_value> gguf_parser::parse_scalar(std::uint32_t kind, std::string_vie
       return gguf_value(std::move(*text));
     }
     default:
-      return malformed(fmt::format("key {} is of the unknown kind {}", quoted(key), kind));
+      return malformed(fmt::format("key {} is of the unknown kind {}", in_quotes(key), kind));
   }
 }
 
 result<gguf_value> gguf_parser::parse_array(std::string_view key) {
-  const std::string what = fmt::format("the array {}", quoted(key));
+  const std::string what = fmt::format("the array {}", in_quotes(key));
   const auto element = take_number<std::uint32_t>(what);
   if (!element) return tl::unexpected(element.error());
   const std::uint64_t least = least_bytes(*element);
   if (least == 0) {
     return malformed(fmt::format("{} holds {}, which is not supported", what,
-                                 *element == kind_array ? std::string("arrays")
-                                                        : fmt::format("values of the unknown kind {}", *element)));
+                                 *element == kind_array
+                                     ? std::string("arrays")
+                                     : fmt::format("values of the unknown kind {}", *element)));
   }
   const auto count = take_count(least, fmt::format("the length of {}", what));
   if (!count) return tl::unexpected(count.error());
@@ -284,7 +289,8 @@ result<gguf_value> gguf_parser::take_numbers(std::size_t count, std::string_view
       if constexpr (std::is_same_v<Stored, bool>) {
         if (value > 1) return malformed(fmt::format("{} holds a boolean of {}", what, value));
       } else if constexpr (std::is_same_v<Stored, std::uint64_t>) {
-        if (value > largest_count) return malformed(fmt::format("{} holds {}, which is too large", what, value));
+        if (value > largest_count)
+          return malformed(fmt::format("{} holds {}, which is too large", what, value));
       }
       numbers.push_back(static_cast<Kept>(value));
     }
@@ -297,7 +303,8 @@ result<void> gguf_parser::parse_alignment() {
   const auto alignment = file_.unsigned_integer("general.alignment");
   if (!alignment || !std::has_single_bit(*alignment) || *alignment > largest_alignment) {
     return malformed(fmt::format("general.alignment is {}, not a power of two up to {}",
-                                 alignment ? std::to_string(*alignment) : "not an integer", largest_alignment));
+                                 alignment ? std::to_string(*alignment) : "not an integer",
+                                 largest_alignment));
   }
   alignment_ = *alignment;
   return {};
@@ -318,7 +325,7 @@ result<void> gguf_parser::parse_tensor_table() {
   for (std::size_t i = 0; i < file_.tensors_.size(); ++i) {
     const std::string& name = file_.tensors_[i].name;
     if (!file_.tensor_index_.emplace(name, i).second)
-      return malformed(fmt::format("the tensor {} occurs twice", quoted(name)));
+      return malformed(fmt::format("the tensor {} occurs twice", in_quotes(name)));
   }
   return {};
 }
@@ -328,11 +335,11 @@ result<gguf_tensor> gguf_parser::parse_tensor() {
   auto name = take_string(longest_name, fmt::format("the name of tensor number {}", file_.tensors_.size()));
   if (!name) return tl::unexpected(std::move(name.error()));
   tensor.name = std::move(*name);
-  const std::string what = fmt::format("the description of tensor {}", quoted(tensor.name));
+  const std::string what = fmt::format("the description of tensor {}", in_quotes(tensor.name));
   const auto dimensions = take_number<std::uint32_t>(what);
   if (!dimensions) return tl::unexpected(dimensions.error());
   if (*dimensions == 0 || *dimensions > most_dimensions) {
-    return malformed(fmt::format("tensor {} has {} dimensions; 1 to {} are possible", quoted(tensor.name),
+    return malformed(fmt::format("tensor {} has {} dimensions; 1 to {} are possible", in_quotes(tensor.name),
                                  *dimensions, most_dimensions));
   }
   std::uint64_t elements = 1;
@@ -340,8 +347,8 @@ result<gguf_tensor> gguf_parser::parse_tensor() {
     const auto extent = take_number<std::uint64_t>(what);
     if (!extent) return tl::unexpected(extent.error());
     if (*extent == 0 || *extent > largest_count / elements) {
-      return malformed(fmt::format("dimension {} of tensor {} is {}, which cannot be", d, quoted(tensor.name),
-                                   *extent));
+      return malformed(
+          fmt::format("dimension {} of tensor {} is {}, which cannot be", d, in_quotes(tensor.name), *extent));
     }
     elements *= *extent;
     tensor.shape.push_back(*extent);
@@ -353,7 +360,7 @@ result<gguf_tensor> gguf_parser::parse_tensor() {
   if (!offset) return tl::unexpected(offset.error());
   if (*offset % alignment_ != 0) {
     return malformed(fmt::format("the offset {} of tensor {} is not a multiple of the alignment {}", *offset,
-                                 quoted(tensor.name), alignment_));
+                                 in_quotes(tensor.name), alignment_));
   }
   tensor.offset = *offset;
   return tensor;
@@ -364,9 +371,9 @@ result<void> gguf_parser::place_tensors() {
   const std::uint64_t data_start = (position_ + alignment_ - 1) / alignment_ * alignment_;
   for (gguf_tensor& tensor : file_.tensors_) {
     const auto outside = [&](std::string_view extent) {
-      return malformed(fmt::format("tensor {} ({}) of {} at offset {} lies beyond the end of the file, which has {} bytes",
-                                   quoted(tensor.name), tensor_type_name(tensor.type), extent, tensor.offset,
-                                   file_.size_bytes()));
+      return malformed(fmt::format(
+          "tensor {} ({}) of {} at offset {} lies beyond the end of the file, which has {} bytes",
+          in_quotes(tensor.name), tensor_type_name(tensor.type), extent, tensor.offset, file_.size_bytes()));
     };
     const auto type = known_tensor_type(tensor.type);
     std::uint64_t size = 0;
@@ -376,10 +383,12 @@ result<void> gguf_parser::place_tensors() {
       if (run % layout.elements != 0) {
         return malformed(fmt::format("{} of tensor {} is {}, but {} stores groups of {}",
                                      layout.rows_are_whole ? "the row length" : "the number of weights",
-                                     quoted(tensor.name), run, tensor_type_name(tensor.type), layout.elements));
+                                     in_quotes(tensor.name), run, tensor_type_name(tensor.type),
+                                     layout.elements));
       }
       const std::uint64_t groups = tensor.element_count() / layout.elements;
-      if (groups > file_.size_bytes() / layout.bytes) return outside(fmt::format("{} weights", tensor.element_count()));
+      if (groups > file_.size_bytes() / layout.bytes)
+        return outside(fmt::format("{} weights", tensor.element_count()));
       size = layout.size_of(tensor.element_count());
     }
     if (data_start > file_.size_bytes() || tensor.offset > file_.size_bytes() - data_start ||
@@ -401,7 +410,8 @@ result<void> gguf_parser::check_overlaps() const {
   for (std::size_t i = 1; i < in_order.size(); ++i) {
     const gguf_tensor& before = *in_order[i - 1];
     if (before.offset + before.size_bytes > in_order[i]->offset) {
-      return malformed(fmt::format("the tensors {} and {} overlap", quoted(before.name), quoted(in_order[i]->name)));
+      return malformed(
+          fmt::format("the tensors {} and {} overlap", in_quotes(before.name), in_quotes(in_order[i]->name)));
     }
   }
   return {};

@@ -36,10 +36,6 @@ result<std::size_t> plan_kv_blocks(const model_config& config, std::size_t max_s
                                    std::size_t wanted_bytes, std::size_t available_bytes,
                                    std::size_t reserved);
 
-/// Memory this process can still use without pressure: the machine's MemAvailable, and the room under the
-/// memory limit of every cgroup above us. Reads /proc and /sys.
-std::size_t available_memory_bytes();
-
 /// A pool of blocks with reference counts. Blocks that are full can be published under the tokens they stand
 /// for; once nobody uses them they stay findable until their memory is needed (least recently used first).
 /// Owned by one thread; the blocks' contents are the business of the forward pass.

@@ -28,15 +28,18 @@ struct row_range {
   std::size_t size() const noexcept { return last - first; }
 };
 
-std::size_t slice_count(std::size_t rows) { return (rows + slice_rows - 1) / slice_rows; }
+std::size_t slice_count(std::size_t rows) {
+  return (rows + slice_rows - 1) / slice_rows;
+}
 
 row_range slice(std::size_t index, std::size_t rows) {
   return {index * slice_rows, std::min(rows, (index + 1) * slice_rows)};
 }
 
 tl::unexpected<error> damaged(const gguf_tensor& tensor, std::string_view reason) {
-  return fail(error_code::file_malformed, fmt::format("tensor {} ({}) {}; download or convert the file again",
-                                                      quoted(tensor.name), tensor_type_name(tensor.type), reason));
+  return fail(error_code::file_malformed,
+              fmt::format("tensor {} ({}) {}; download or convert the file again", in_quotes(tensor.name),
+                          tensor_type_name(tensor.type), reason));
 }
 
 tl::unexpected<error> invalid_code(const gguf_tensor& tensor) {
@@ -92,22 +95,15 @@ struct magnitude_survey {
 /// Loads one tensor; a member function a way of storing weights.
 class linear_loader {
  public:
-  linear_loader(load_session& session, const gguf_tensor& tensor)
+  linear_loader(load_session& session, const gguf_tensor& tensor, ternary_matrix& out)
       : session_(session),
         tensor_(tensor),
         type_(static_cast<tensor_type>(tensor.type)),
-        rows_(static_cast<std::size_t>(tensor.rows())),
-        cols_(static_cast<std::size_t>(tensor.cols())) {}
+        rows_(out.rows()),
+        cols_(out.cols()),
+        matrix_(out) {}
 
-  result<ternary_matrix> load() {
-    matrix_ = ternary_matrix(rows_, cols_, 1.0F);
-    auto done = dispatch();
-    if (!done) return tl::unexpected(std::move(done.error()));
-    return std::move(matrix_);
-  }
-
- private:
-  result<void> dispatch() {
+  result<void> load() {
     switch (type_) {
       case tensor_type::i2_s:
         return load_i2_s();
@@ -123,12 +119,14 @@ class linear_loader {
       case tensor_type::q6_k:
         break;
     }
-    return fail(error_code::unsupported_model,
-                fmt::format("tensor {} is a linear layer stored as {}, which is not ternary; convert the model to "
-                            "I2_S or TQ2_0",
-                            quoted(tensor_.name), tensor_type_name(type_)));
+    return fail(
+        error_code::unsupported_model,
+        fmt::format("tensor {} is a linear layer stored as {}, which is not ternary; convert the model to "
+                    "I2_S or TQ2_0",
+                    in_quotes(tensor_.name), tensor_type_name(type_)));
   }
 
+ private:
   template <class Work>  // result<void>(load_scratch&, std::size_t slice, row_range)
   result<void> for_each_slice(const Work& work) {
     return session_.parallel(slice_count(rows_), [&](load_scratch& scratch, std::size_t index) {
@@ -136,9 +134,7 @@ class linear_loader {
     });
   }
 
-  void progress(const row_range& rows) {
-    session_.add_progress(tensor_.size_bytes / rows_ * rows.size());
-  }
+  void progress(const row_range& rows) { session_.add_progress(tensor_.size_bytes / rows_ * rows.size()); }
 
   // I2_S ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +143,8 @@ class linear_loader {
     auto done = session_.file().read(tensor_, tensor_.size_bytes - layout_of(type_).trailer,
                                      std::as_writable_bytes(std::span(&scale, 1)));
     if (!done) return done;
-    if (!std::isfinite(scale) || scale < 0.0F) return damaged(tensor_, fmt::format("has a scale of {}", scale));
+    if (!std::isfinite(scale) || scale < 0.0F)
+      return damaged(tensor_, fmt::format("has a scale of {}", scale));
     matrix_.set_scale(scale);
     done = check_plausible();
     if (!done) return done;
@@ -158,7 +155,8 @@ class linear_loader {
   /// No real layer is all zero, or has no zero at all; a wrong layout or a damaged file can be.
   result<void> check_plausible() {
     load_scratch scratch;
-    const std::uint64_t groups = std::min<std::uint64_t>(tensor_.element_count() / two_bit_group_weights, 4096);
+    const std::uint64_t groups =
+        std::min<std::uint64_t>(tensor_.element_count() / two_bit_group_weights, 4096);
     const auto bytes = scratch.bytes(static_cast<std::size_t>(groups) * two_bit_group_bytes);
     if (auto done = session_.file().read(tensor_, 0, bytes); !done) return done;
     std::int8_t weights[two_bit_group_weights];
@@ -197,7 +195,8 @@ class linear_loader {
       for (std::size_t group = 0; group < cols_ / two_bit_group_weights; ++group) {
         const std::byte* sources[ternary_matrix::block_rows];
         for (std::size_t r = 0; r < ternary_matrix::block_rows; ++r) {
-          sources[r] = first + r < rows.last ? group_at(first + r - rows.first, group) : two_bit_zero_group.data();
+          sources[r] =
+              first + r < rows.last ? group_at(first + r - rows.first, group) : two_bit_zero_group.data();
         }
         valid = repack_two_bit_groups(order, sources, block + group * group_chunk_bytes) && valid;
       }
@@ -211,7 +210,8 @@ class linear_loader {
       const std::size_t first_group = rows.first * cols_ / two_bit_group_weights;
       const std::size_t last_group = (rows.last * cols_ + two_bit_group_weights - 1) / two_bit_group_weights;
       const auto bytes = scratch.bytes((last_group - first_group) * two_bit_group_bytes);
-      if (auto done = session_.file().read(tensor_, first_group * two_bit_group_bytes, bytes); !done) return done;
+      if (auto done = session_.file().read(tensor_, first_group * two_bit_group_bytes, bytes); !done)
+        return done;
       const auto weights = scratch.weights((last_group - first_group) * two_bit_group_weights);
       for (std::size_t g = 0; g < last_group - first_group; ++g) {
         if (!decode_two_bit_group(two_bit_order::high_first, bytes.data() + g * two_bit_group_bytes,
@@ -285,8 +285,10 @@ class linear_loader {
     for (std::size_t g = 0; g < weights.size() / 256; ++g) {
       std::int8_t* out = weights.data() + 256 * g;
       const tq_group group = decode_tq1_0_group(bytes.data() + 54 * g, out);
-      if (group.scale == 0.0F) std::fill_n(out, 256, std::int8_t{0});
-      else if (!group.zero) survey.add(group.scale);
+      if (group.scale == 0.0F)
+        std::fill_n(out, 256, std::int8_t{0});
+      else if (!group.zero)
+        survey.add(group.scale);
     }
     pack(rows, weights.data());
     return survey;
@@ -321,8 +323,9 @@ class linear_loader {
       const auto weights = scratch.weights(values->size());
       for (std::size_t i = 0; i < weights.size(); ++i) {
         const float value = (*values)[i];
-        weights[i] = ternary ? static_cast<std::int8_t>((value > 0.0F) - (value < 0.0F))
-                             : static_cast<std::int8_t>(std::clamp(std::nearbyintf(value * inverse), -1.0F, 1.0F));
+        weights[i] = ternary
+                         ? static_cast<std::int8_t>((value > 0.0F) - (value < 0.0F))
+                         : static_cast<std::int8_t>(std::clamp(std::nearbyint(value * inverse), -1.0F, 1.0F));
       }
       pack(rows, weights.data());
       if (!counted) progress(rows);
@@ -343,7 +346,8 @@ class linear_loader {
     for (std::size_t g = 0; g < values.size() / 256; ++g) {
       const tq_group group = type_ == tensor_type::tq2_0 ? decode_tq2_0_group(bytes.data() + 66 * g, weights)
                                                          : decode_tq1_0_group(bytes.data() + 54 * g, weights);
-      for (std::size_t i = 0; i < 256; ++i) values[256 * g + i] = group.scale * static_cast<float>(weights[i]);
+      for (std::size_t i = 0; i < 256; ++i)
+        values[256 * g + i] = group.scale * static_cast<float>(weights[i]);
     }
     return std::span<const float>(values);
   }
@@ -353,13 +357,13 @@ class linear_loader {
   tensor_type type_;
   std::size_t rows_;
   std::size_t cols_;
-  ternary_matrix matrix_;
+  ternary_matrix& matrix_;
 };
 
 }  // namespace
 
-result<ternary_matrix> load_linear(load_session& session, const gguf_tensor& tensor) {
-  return linear_loader(session, tensor).load();
+result<void> load_linear(load_session& session, const gguf_tensor& tensor, ternary_matrix& out) {
+  return linear_loader(session, tensor, out).load();
 }
 
 }  // namespace bitnet::engine

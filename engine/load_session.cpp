@@ -100,13 +100,14 @@ std::vector<std::string> load_session::warnings() const {
     lines.push_back(fmt::format(
         "{} of the linear weights (the first is {}) are not ternary with one scale and were quantised by the "
         "absmean rule; answers differ from those of the original weights",
-        requantized_.count, quoted(requantized_.first)));
+        requantized_.count, in_quotes(requantized_.first)));
   }
   if (implausible_.count != 0) {
-    lines.push_back(fmt::format(
-        "{} of the linear weights (the first is {}) have an implausible share of zeros; the file may be damaged or "
-        "written with another I2_S layout",
-        implausible_.count, quoted(implausible_.first)));
+    lines.push_back(
+        fmt::format("{} of the linear weights (the first is {}) have an implausible share of zeros; the file "
+                    "may be damaged or "
+                    "written with another I2_S layout",
+                    implausible_.count, in_quotes(implausible_.first)));
   }
   return lines;
 }

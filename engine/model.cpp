@@ -6,7 +6,8 @@
 
 namespace bitnet::engine {
 
-result<std::shared_ptr<const model>> load_model(const std::filesystem::path& path, const load_options& options) {
+result<std::shared_ptr<const model>> load_model(const std::filesystem::path& path,
+                                                const load_options& options) {
   auto file = gguf_file::open(path);
   if (!file) return tl::unexpected(std::move(file.error()));
   auto loaded = std::make_shared<model>();

@@ -1,6 +1,7 @@
 #include "engine/model_config.hpp"
 
 #include "engine/gguf.hpp"
+#include "kernels/matrix.hpp"
 
 #include <fmt/format.h>
 
@@ -14,8 +15,8 @@ namespace bitnet::engine {
 
 namespace {
 
-// Generous bounds that keep products of two extents in 64 bits and sums of a row in 32.
-constexpr std::uint64_t largest_width = 1U << 18;
+// The first is what the kernels take; the others are generous and keep products in 64 bits.
+constexpr std::uint64_t largest_width = kernels::max_matrix_cols;
 constexpr std::uint64_t largest_vocabulary = 1U << 24;
 constexpr std::uint64_t largest_context = 1U << 24;
 constexpr std::uint64_t most_blocks = 4096;
@@ -76,8 +77,8 @@ class config_reader {
   void refuse(std::string_view full_key, std::string_view reason,
               error_code code = error_code::file_malformed) {
     if (failure_) return;
-    failure_ = error{code, fmt::format("cannot run {}: the metadata key {} {}", quoted(file_.path().native()),
-                                       quoted(full_key), reason)};
+    failure_ = error{code, fmt::format("cannot run {}: the metadata key {} {}",
+                                       in_quotes(file_.path().native()), in_quotes(full_key), reason)};
   }
 
   std::string key(std::string_view name) const { return fmt::format("{}.{}", architecture_, name); }
@@ -106,7 +107,7 @@ constexpr architecture_traits architectures[] = {
 void refuse_what_we_do_not_compute(const gguf_file& file, config_reader& read) {
   const std::string scaling = read.key("rope.scaling.type");
   if (const auto kind = file.string(scaling); kind && *kind != "none" && !kind->empty())
-    read.refuse(scaling, fmt::format("is {}; only unscaled RoPE is supported", quoted(*kind)),
+    read.refuse(scaling, fmt::format("is {}; only unscaled RoPE is supported", in_quotes(*kind)),
                 error_code::unsupported_model);
   const std::string factor = read.key("rope.scaling.factor");
   if (const auto value = file.number(factor); value && *value != 1.0 && *value != 0.0)
@@ -140,18 +141,22 @@ void read_attention_shape(config_reader& read, model_config& config) {
 
   const std::string head_key = read.key(key_length ? "attention.key_length" : "attention.head_count");
   if (config.head_dim % 2 != 0 || config.head_dim > largest_head_dim) {
-    read.refuse(head_key, fmt::format("makes heads of {} values; even numbers up to {} are supported",
-                                      config.head_dim, largest_head_dim), error_code::unsupported_model);
+    read.refuse(head_key,
+                fmt::format("makes heads of {} values; even numbers up to {} are supported", config.head_dim,
+                            largest_head_dim),
+                error_code::unsupported_model);
   }
   if (value_length && *value_length != config.head_dim) {
-    read.refuse(read.key("attention.value_length"),
-                fmt::format("is {}, but keys have {}; equal lengths are supported", *value_length, config.head_dim),
-                error_code::unsupported_model);
+    read.refuse(
+        read.key("attention.value_length"),
+        fmt::format("is {}, but keys have {}; equal lengths are supported", *value_length, config.head_dim),
+        error_code::unsupported_model);
   }
   if (rotated && *rotated != config.head_dim) {
     read.refuse(read.key("rope.dimension_count"),
                 fmt::format("is {}, but a head has {} values; only whole heads are rotated", *rotated,
-                            config.head_dim), error_code::unsupported_model);
+                            config.head_dim),
+                error_code::unsupported_model);
   }
   if (config.head_count % config.kv_head_count != 0) {
     read.refuse(read.key("attention.head_count_kv"),
@@ -185,15 +190,16 @@ result<model_config> read_model_config(const gguf_file& file) {
   if (!architecture) {
     return fail(error_code::file_malformed,
                 fmt::format("cannot run {}: the metadata key \"general.architecture\" is missing",
-                            quoted(file.path().native())));
+                            in_quotes(file.path().native())));
   }
   const auto* traits = std::find_if(std::begin(architectures), std::end(architectures),
                                     [&](const architecture_traits& t) { return t.name == *architecture; });
   if (traits == std::end(architectures)) {
-    return fail(error_code::unsupported_model,
-                fmt::format("cannot run {}: its architecture is {}; bitnet, bitnet-b1.58, bitnet-25 and llama are "
-                            "supported",
-                            quoted(file.path().native()), quoted(*architecture)));
+    return fail(
+        error_code::unsupported_model,
+        fmt::format("cannot run {}: its architecture is {}; bitnet, bitnet-b1.58, bitnet-25 and llama are "
+                    "supported",
+                    in_quotes(file.path().native()), in_quotes(*architecture)));
   }
 
   config_reader read(file, *architecture);
@@ -210,7 +216,8 @@ result<model_config> read_model_config(const gguf_file& file) {
   config.embedding_length = read.required("embedding_length", largest_width);
   config.block_count = read.required("block_count", most_blocks);
   config.feed_forward_length = read.required("feed_forward_length", largest_width);
-  config.rms_epsilon = static_cast<float>(read.positive("attention.layer_norm_rms_epsilon", std::nullopt, 1.0));
+  config.rms_epsilon =
+      static_cast<float>(read.positive("attention.layer_norm_rms_epsilon", std::nullopt, 1.0));
   config.rope_theta = static_cast<float>(read.positive("rope.freq_base", 10000.0, 1e12));
   config.vocabulary_size = read_vocabulary_size(file, read);
   read_attention_shape(read, config);

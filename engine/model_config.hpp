@@ -37,8 +37,8 @@ struct model_config {
   std::uint32_t kv_length() const noexcept { return kv_head_count * head_dim; }
 };
 
-/// Reads and checks the metadata. Refuses, naming the key, what is missing, out of range, or would be computed
-/// wrongly by our transformer (RoPE scaling, experts, sliding windows).
+/// Reads and checks the metadata. Refuses, naming the key, what is missing, out of range, or would be
+/// computed wrongly by our transformer (RoPE scaling, experts, sliding windows).
 result<model_config> read_model_config(const gguf_file& file);
 
 }  // namespace bitnet::engine

@@ -29,7 +29,7 @@ result<file_identity> identify_file(const std::filesystem::path& path) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
     return fail(error_code::file_not_found,
-                fmt::format("cannot find the model file {}: {}", quoted(path.native()), ::strerror(errno)));
+                fmt::format("cannot find the model file {}: {}", in_quotes(path.native()), ::strerror(errno)));
   }
   return identity_from(status);
 }
@@ -88,7 +88,9 @@ class region_hash {
   region_hash& operator=(const region_hash&) = delete;
 
   void begin(const weight_region& region) noexcept { XXH3_64bits_reset_withSeed(state_, region.scale_bits); }
-  void add(std::span<const std::byte> bytes) noexcept { XXH3_64bits_update(state_, bytes.data(), bytes.size()); }
+  void add(std::span<const std::byte> bytes) noexcept {
+    XXH3_64bits_update(state_, bytes.data(), bytes.size());
+  }
   std::uint64_t finish() noexcept { return XXH3_64bits_digest(state_); }
 
  private:
@@ -102,7 +104,8 @@ std::vector<weight_region> weight_regions(const model_weights& weights) {
   if (weights.embedding) list.add("token_embd.weight", weights.embedding->bytes());
   list.add("output.weight", weights.head.bytes());
   if (weights.head.row_scales() != nullptr)
-    list.add("output.weight (scales)", std::as_bytes(std::span(weights.head.row_scales(), weights.head.rows())));
+    list.add("output.weight (scales)",
+             std::as_bytes(std::span(weights.head.row_scales(), weights.head.rows())));
   list.add("output_norm.weight", weights.output_norm);
   for (std::size_t b = 0; b < weights.blocks.size(); ++b) {
     const block_weights& block = weights.blocks[b];
@@ -176,7 +179,11 @@ std::optional<std::string> weight_scrubber::step(std::size_t max_bytes) {
   return std::nullopt;
 }
 
-std::uint64_t weight_scrubber::completed_rounds() const noexcept { return state_->rounds; }
-std::uint64_t weight_scrubber::total_bytes() const noexcept { return state_->total; }
+std::uint64_t weight_scrubber::completed_rounds() const noexcept {
+  return state_->rounds;
+}
+std::uint64_t weight_scrubber::total_bytes() const noexcept {
+  return state_->total;
+}
 
 }  // namespace bitnet::engine

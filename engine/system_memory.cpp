@@ -72,6 +72,8 @@ std::uint64_t available_memory_bytes(const std::filesystem::path& root) {
   return least;
 }
 
-std::uint64_t available_memory_bytes() { return available_memory_bytes("/"); }
+std::uint64_t available_memory_bytes() {
+  return available_memory_bytes("/");
+}
 
 }  // namespace bitnet::engine

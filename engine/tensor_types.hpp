@@ -28,8 +28,8 @@ inline std::string tensor_type_name(tensor_type type) {
   return tensor_type_name(static_cast<std::uint32_t>(type));
 }
 
-/// How a type stores weights: groups of `elements` consecutive ones in `bytes` bytes, and `trailer` bytes after
-/// the last group of a tensor.
+/// How a type stores weights: groups of `elements` consecutive ones in `bytes` bytes, and `trailer` bytes
+/// after the last group of a tensor.
 struct tensor_layout {
   std::uint32_t elements;
   std::uint32_t bytes;

@@ -57,8 +57,8 @@ float load_scale(const std::byte* in) noexcept {
 template <two_bit_order Order>
 bool repack(const std::byte* const (&rows)[32], std::uint8_t* chunks) noexcept {
   std::uint64_t invalid = 0;
-  // Byte j of a chunk belongs to rows j/4 and j/4 + 16, so rows go in such pairs. Eight columns of a row are the
-  // same field of eight bytes: one word.
+  // Byte j of a chunk belongs to rows j/4 and j/4 + 16, so rows go in such pairs. Eight columns of a row are
+  // the same field of eight bytes: one word.
   for (std::size_t r = 0; r < 16; ++r) {
     for (std::size_t w = 0; w < 4; ++w) {
       const std::uint64_t a = load64(rows[r] + 8 * w);
@@ -88,7 +88,8 @@ bool decode_two_bit_group(two_bit_order order, const std::byte* in, std::int8_t*
   for (unsigned part = 0; part < 4; ++part) {
     const unsigned shift = field_shift(order, part);
     for (std::size_t j = 0; j < two_bit_group_bytes; ++j)
-      out[32 * part + j] = static_cast<std::int8_t>(static_cast<int>((static_cast<unsigned>(in[j]) >> shift) & 3U) - 1);
+      out[32 * part + j] =
+          static_cast<std::int8_t>(static_cast<int>((static_cast<unsigned>(in[j]) >> shift) & 3U) - 1);
   }
   std::uint64_t invalid = 0;
   for (std::size_t w = 0; w < two_bit_group_bytes; w += 8) invalid |= invalid_codes(load64(in + w));
@@ -118,7 +119,8 @@ tq_group decode_tq1_0_group(const std::byte* in, std::int8_t* out) noexcept {
   return group;
 }
 
-bool repack_two_bit_groups(two_bit_order order, const std::byte* const (&rows)[32], std::uint8_t* chunks) noexcept {
+bool repack_two_bit_groups(two_bit_order order, const std::byte* const (&rows)[32],
+                           std::uint8_t* chunks) noexcept {
   return order == two_bit_order::high_first ? repack<two_bit_order::high_first>(rows, chunks)
                                             : repack<two_bit_order::low_first>(rows, chunks);
 }

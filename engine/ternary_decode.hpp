@@ -6,8 +6,8 @@
 
 namespace bitnet::engine {
 
-/// Both two-bit types keep 128 weights in 32 bytes: byte j holds the codes (weight + 1) of weights j, j+32, j+64
-/// and j+96. They differ in which end of the byte comes first.
+/// Both two-bit types keep 128 weights in 32 bytes: byte j holds the codes (weight + 1) of weights j, j+32,
+/// j+64 and j+96. They differ in which end of the byte comes first.
 enum class two_bit_order : std::uint8_t {
   high_first,  ///< I2_S
   low_first,   ///< TQ2_0
@@ -35,6 +35,7 @@ extern const std::array<std::byte, two_bit_group_bytes> two_bit_zero_group;
 
 /// Re-packs 128 columns of 32 rows into 16 chunks (1024 bytes) of kernels::ternary_matrix without decoding.
 /// rows[r] is row r's group. False where a code is 3.
-bool repack_two_bit_groups(two_bit_order order, const std::byte* const (&rows)[32], std::uint8_t* chunks) noexcept;
+bool repack_two_bit_groups(two_bit_order order, const std::byte* const (&rows)[32],
+                           std::uint8_t* chunks) noexcept;
 
 }  // namespace bitnet::engine

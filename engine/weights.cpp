@@ -1,5 +1,6 @@
 #include "engine/weights.hpp"
 
+#include "engine/dequantize.hpp"
 #include "engine/embedding.hpp"
 #include "engine/gguf.hpp"
 #include "engine/linear_weights.hpp"
@@ -45,20 +46,20 @@ class weights_loader {
       if (taken_.contains(tensor.name) || is_identity_rope_factors(tensor)) continue;
       return fail(error_code::unsupported_model,
                   fmt::format("cannot run {}: tensor {} has no place in the architecture {}",
-                              quoted(file_.path().native()), quoted(tensor.name), quoted(config_.architecture)));
+                              in_quotes(file_.path().native()), in_quotes(tensor.name),
+                              in_quotes(config_.architecture)));
     }
     return {};
   }
 
   result<void> load(model_weights& weights, head_matrix::format format) {
     const gguf_tensor& embedding = *file_.find_tensor("token_embd.weight");
-    return load_embedding(session_, embedding)
+    return load_embedding(session_, embedding, !config_.tied_embeddings)
         .map([&](auto table) { weights.embedding = std::move(table); })
         .and_then([&] {
           const gguf_tensor* output = file_.find_tensor("output.weight");
           if (output != nullptr) return load_head(session_, *output, format);
-          return head_from_embedding(session_, *weights.embedding, config_.vocabulary_size,
-                                     config_.embedding_length, format);
+          return head_from_embedding(session_, embedding, *weights.embedding, format);
         })
         .map([&](head_matrix head) { weights.head = std::move(head); })
         .and_then([&] { return load_vector("output_norm.weight", weights.output_norm); })
@@ -66,7 +67,8 @@ class weights_loader {
   }
 
  private:
-  static std::string block_name(std::uint32_t block, std::string_view part, std::string_view kind = "weight") {
+  static std::string block_name(std::uint32_t block, std::string_view part,
+                                std::string_view kind = "weight") {
     return fmt::format("blk.{}.{}.{}", block, part, kind);
   }
 
@@ -96,16 +98,17 @@ class weights_loader {
     if (failure_) return;
     const gguf_tensor* tensor = file_.find_tensor(name);
     if (tensor == nullptr) {
-      failure_ = error{error_code::file_malformed, fmt::format("cannot run {}: tensor {} is missing; convert it again",
-                                                               quoted(file_.path().native()), quoted(name))};
+      failure_ = error{error_code::file_malformed,
+                       fmt::format("cannot run {}: tensor {} is missing; convert it again",
+                                   in_quotes(file_.path().native()), in_quotes(name))};
     } else if (tensor->shape != shape) {
       failure_ = error{error_code::file_malformed,
-                       fmt::format("tensor {} has the shape [{}], but the metadata asks for [{}]", quoted(name),
-                                   fmt::join(tensor->shape, ", "), fmt::join(shape, ", "))};
+                       fmt::format("tensor {} has the shape [{}], but the metadata asks for [{}]",
+                                   in_quotes(name), fmt::join(tensor->shape, ", "), fmt::join(shape, ", "))};
     } else if (!known_tensor_type(tensor->type)) {
       failure_ = error{error_code::unsupported_model,
                        fmt::format("tensor {} is stored as {}, which {}; convert the model to I2_S or TQ2_0",
-                                   quoted(name), tensor_type_name(tensor->type),
+                                   in_quotes(name), tensor_type_name(tensor->type),
                                    tensor->type == 38 || tensor->type == 39
                                        ? "is laid out for one machine and cannot be read elsewhere"
                                        : "is not supported")};
@@ -129,8 +132,27 @@ class weights_loader {
     return std::all_of(factors.begin(), factors.end(), [](float factor) { return factor == 1.0F; });
   }
 
+  /// On all threads, because most of the time goes into the kernel's clearing of fresh memory.
+  result<void> allocate_matrices(std::vector<block_weights>& blocks) {
+    const std::size_t width = config_.embedding_length;
+    const std::size_t hidden = config_.feed_forward_length;
+    const std::size_t query = config_.query_length();
+    const std::size_t kv = config_.kv_length();
+    return session_.parallel(blocks.size(), [&](load_scratch&, std::size_t b) -> result<void> {
+      blocks[b].attn_q = ternary_matrix(query, width, 1.0F);
+      blocks[b].attn_k = ternary_matrix(kv, width, 1.0F);
+      blocks[b].attn_v = ternary_matrix(kv, width, 1.0F);
+      blocks[b].attn_output = ternary_matrix(width, query, 1.0F);
+      blocks[b].ffn_gate = ternary_matrix(hidden, width, 1.0F);
+      blocks[b].ffn_up = ternary_matrix(hidden, width, 1.0F);
+      blocks[b].ffn_down = ternary_matrix(width, hidden, 1.0F);
+      return {};
+    });
+  }
+
   result<void> load_blocks(std::vector<block_weights>& blocks) {
     blocks.resize(config_.block_count);
+    if (auto done = allocate_matrices(blocks); !done) return done;
     for (std::uint32_t b = 0; b < config_.block_count; ++b) {
       block_weights& block = blocks[b];
       auto done = load_vector(block_name(b, "attn_norm"), block.attn_norm)
@@ -153,15 +175,13 @@ class weights_loader {
   }
 
   result<void> load_matrix(std::uint32_t block, std::string_view part, ternary_matrix& out) {
-    auto matrix = load_linear(session_, *file_.find_tensor(block_name(block, part)));
-    if (!matrix) return tl::unexpected(std::move(matrix.error()));
-    out = std::move(*matrix);
-    if (const gguf_tensor* tensor = file_.find_tensor(block_name(block, part, "scale"))) {
-      std::vector<float> scale;
-      if (auto done = read_vector(*tensor, scale); !done) return done;
-      out.set_scale(out.scale() * scale.front());
-    }
-    return {};
+    auto done = load_linear(session_, *file_.find_tensor(block_name(block, part)), out);
+    const gguf_tensor* factor = file_.find_tensor(block_name(block, part, "scale"));
+    if (!done || factor == nullptr) return done;
+    std::vector<float> scale;
+    done = read_vector(*factor, scale);
+    if (done) out.set_scale(out.scale() * scale.front());
+    return done;
   }
 
   result<void> load_vector(const std::string& name, std::vector<float>& out) {
@@ -171,17 +191,19 @@ class weights_loader {
   result<void> read_vector(const gguf_tensor& tensor, std::vector<float>& out) {
     const auto type = known_tensor_type(tensor.type);
     if (!type || !is_dequantizable(*type)) {
-      return fail(error_code::unsupported_model, fmt::format("tensor {} is stored as {}; F32 is expected",
-                                                             quoted(tensor.name), tensor_type_name(tensor.type)));
+      return fail(error_code::unsupported_model,
+                  fmt::format("tensor {} is stored as {}; F32 is expected", in_quotes(tensor.name),
+                              tensor_type_name(tensor.type)));
     }
     std::vector<std::byte> bytes(static_cast<std::size_t>(tensor.size_bytes));
     if (auto done = file_.read(tensor, 0, bytes); !done) return done;
     out.resize(static_cast<std::size_t>(tensor.element_count()));
     dequantize(*type, bytes.data(), out.size(), out.data());
     if (!std::all_of(out.begin(), out.end(), [](float value) { return std::isfinite(value); })) {
-      return fail(error_code::file_malformed,
-                  fmt::format("tensor {} holds a value that is not finite; download or convert the file again",
-                              quoted(tensor.name)));
+      return fail(
+          error_code::file_malformed,
+          fmt::format("tensor {} holds a value that is not finite; download or convert the file again",
+                      in_quotes(tensor.name)));
     }
     session_.add_progress(bytes.size());
     return {};
@@ -207,10 +229,11 @@ result<void> check_memory(const gguf_file& file, const model_config& config, con
       options.memory_limit_bytes != 0 ? options.memory_limit_bytes : available_memory_bytes();
   if (needed <= available) return {};
   constexpr std::uint64_t mib = 1U << 20;
-  return fail(error_code::out_of_memory,
-              fmt::format("{} needs {} MiB of memory for its weights, but {} MiB are available; free memory, raise "
-                          "the memory limit or take a smaller model",
-                          quoted(file.path().native()), (needed + mib - 1) / mib, available / mib));
+  return fail(
+      error_code::out_of_memory,
+      fmt::format("{} needs {} MiB of memory for its weights, but {} MiB are available; free memory, raise "
+                  "the memory limit or take a smaller model",
+                  in_quotes(file.path().native()), (needed + mib - 1) / mib, available / mib));
 }
 
 result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_file> file,
@@ -251,7 +274,8 @@ std::uint64_t weights_memory_bytes(const model_config& config, const gguf_tensor
                                    head_matrix::format head) noexcept {
   const std::uint64_t width = config.embedding_length;
   const std::uint64_t hidden = config.feed_forward_length;
-  const std::uint64_t block = packed_bytes(config.query_length(), width) + 2 * packed_bytes(config.kv_length(), width) +
+  const std::uint64_t block = packed_bytes(config.query_length(), width) +
+                              2 * packed_bytes(config.kv_length(), width) +
                               packed_bytes(width, config.query_length()) + 2 * packed_bytes(hidden, width) +
                               packed_bytes(width, hidden) + 4 * (3 * width + hidden);
   const std::uint64_t head_value_bytes = head == head_matrix::format::f16 ? 2 : 1;
@@ -261,12 +285,13 @@ std::uint64_t weights_memory_bytes(const model_config& config, const gguf_tensor
 
 result<std::unique_ptr<model_weights>> load_weights(std::shared_ptr<const gguf_file> file,
                                                     const load_options& options) {
-  const std::string name = quoted(file->path().native());
+  const std::string name = in_quotes(file->path().native());
   try {
     return load_checked(std::move(file), options);
   } catch (const std::bad_alloc&) {
-    return fail(error_code::out_of_memory,
-                fmt::format("there is not enough memory to load {}; free memory or take a smaller model", name));
+    return fail(
+        error_code::out_of_memory,
+        fmt::format("there is not enough memory to load {}; free memory or take a smaller model", name));
   }
 }
 

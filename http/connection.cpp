@@ -1,5 +1,6 @@
 #include "http/connection.hpp"
 
+#include "http/exchange_state.hpp"
 #include "http/probe_request.hpp"
 
 #include <fmt/format.h>
@@ -48,24 +49,6 @@ bool is_valid_request_id(std::string_view id) noexcept {
   return !id.empty() && id.size() <= 128 &&
          std::all_of(id.begin(), id.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
-
-struct connection::exchange_state {
-  api_request request;  ///< moved from when the API starts
-  std::string method;   ///< as sent
-  std::string target;
-  std::string request_id;
-  bool http_1_0 = false;
-  bool keep_alive = true;
-  bool head_only = false;
-
-  std::shared_ptr<response_channel> channel;
-  std::unique_ptr<api_exchange> handle;
-  time_point started;
-  unsigned status = 0;  ///< 0: no head sent
-  bool chunked = false;
-  std::uint64_t body_bytes = 0;
-  std::size_t payload_in_output = 0;  ///< counted in the channel, not yet taken by the socket
-};
 
 connection::connection(const connection_environment& environment, origin from, time_point now)
     : environment_{environment}, origin_{std::move(from)}, last_activity_{now}, last_progress_{now} {
@@ -130,10 +113,10 @@ std::size_t connection::process(std::string_view input, time_point now) {
       // RFC 9112, 2.2: empty lines in front of a request are ignored.
       while (input.starts_with("\r\n")) input.remove_prefix(2);
       if (input.empty() || input == "\r") break;
-      if (process_probe(input, now)) continue;
+      if (process_probe(input)) continue;
       reader_ =
           std::make_unique<request_reader>(environment_.limits.header_bytes, environment_.limits.body_bytes);
-      deadline_ = std::min(deadline_, now + environment_.limits.header_timeout);
+      if (!origin_.probes_only) deadline_ = now + environment_.limits.header_timeout;
     }
     std::size_t consumed = 0;
     const auto step = reader_->put(input, consumed);
@@ -166,7 +149,7 @@ std::size_t connection::process(std::string_view input, time_point now) {
   return given - input.size();
 }
 
-bool connection::process_probe(std::string_view& input, time_point now) {
+bool connection::process_probe(std::string_view& input) {
   probe_request request;
   const auto length = parse_probe_request(input, request);
   if (length == 0 || length > environment_.limits.header_bytes) return false;
@@ -174,7 +157,7 @@ bool connection::process_probe(std::string_view& input, time_point now) {
   thread_counters::add(environment_.counters.requests_total);
   const bool keep_alive = request.keep_alive && !must_close();
   environment_.probes.append_answer(request.which, request.head, keep_alive, output_);
-  end_response(keep_alive, now);
+  end_response(keep_alive);
   return true;
 }
 
@@ -189,7 +172,7 @@ void connection::process_header(time_point now) {
     const bool linger = header.has_body;
     answer_error(error, keep_alive, headers);
     reader_.reset();
-    end_response(keep_alive, now);
+    end_response(keep_alive);
     linger_ = linger_ || linger;
   };
   request_target target;
@@ -205,7 +188,7 @@ void connection::process_header(time_point now) {
     const bool linger = header.has_body;
     environment_.probes.append_answer(found->which, found->head, stay, output_);
     reader_.reset();
-    end_response(stay, now);
+    end_response(stay);
     linger_ = linger_ || linger;
   } else if (const auto* const wrong = std::get_if<route_result::method_not_allowed>(&decision)) {
     header_list headers{{"Allow", wrong->allow}};
@@ -236,129 +219,6 @@ void connection::process_header(time_point now) {
   }
 }
 
-void connection::start_exchange(time_point now) {
-  auto& x = *exchange_;
-  phase_ = phase::exchange;
-  deadline_ = time_point::max();
-  x.started = now;
-  x.channel = std::make_shared<response_channel>(origin_.wake);
-  auto request = std::move(x.request);
-  try {
-    x.handle = environment_.api.start(std::move(request), make_writer(x.channel));
-  } catch (...) {
-    // The writer has been destroyed, unless someone kept it; either way its events do not count any more.
-    x.channel->close();
-    x.channel = std::make_shared<response_channel>(origin_.wake);
-    make_writer(x.channel).reset();
-  }
-}
-
-void connection::collect(time_point now) {
-  if (phase_ == phase::exchange) {
-    for (auto event = exchange_->channel->take(); event; event = std::move(event->next)) {
-      if (phase_ == phase::exchange) apply(*event, now);
-    }
-  }
-  if (phase_ == phase::exchange && exchange_->status != 0 &&
-      exchange_->channel->unsent_bytes() > environment_.limits.unsent_bytes) {
-    end_exchange(false, now);
-  }
-  if (phase_ == phase::header && !input_.empty()) process_buffered(now);
-  settle(now);
-}
-
-void connection::apply(response_event& event, time_point now) {
-  auto& x = *exchange_;
-  const auto size = event.bytes.size();
-  switch (event.what) {
-    case response_event::kind::respond:
-      if (x.status != 0) break;
-      send_head(event.status, &event.headers, size);
-      if (!x.head_only && allows_body(event.status)) {
-        output_ += event.bytes;
-        x.body_bytes = size;
-      }
-      end_exchange(true, now);
-      return;
-    case response_event::kind::begin_stream:
-      if (x.status == 0) send_head(event.status, &event.headers, std::nullopt);
-      break;
-    case response_event::kind::write:
-      if (x.status == 0 || x.head_only || !allows_body(x.status)) break;
-      if (x.chunked) {
-        append_chunk(event.bytes, output_);
-      } else {
-        output_ += event.bytes;
-      }
-      x.body_bytes += size;
-      x.payload_in_output += size;
-      return;
-    case response_event::kind::end_stream:
-      if (x.status == 0) break;
-      if (x.chunked && !x.head_only && allows_body(x.status)) output_ += "0\r\n\r\n";
-      end_exchange(true, now);
-      return;
-    case response_event::kind::abandoned:
-      if (x.status == 0) {
-        const protocol_error lost{500, "no_response", "The server dropped the request without an answer."};
-        const header_list none;
-        const auto body = error_body(lost);
-        send_head(lost.status, &none, body.size());
-        if (!x.head_only) output_ += body;
-        x.body_bytes = body.size();
-        end_exchange(true, now);
-      } else {
-        end_exchange(false, now);
-      }
-      return;
-  }
-  x.channel->count_sent(size);
-}
-
-void connection::send_head(unsigned status, const header_list* headers, std::optional<std::uint64_t> length) {
-  auto& x = *exchange_;
-  if (status < 200 || status > 599) status = 500;
-  const bool stream = !length.has_value();
-  x.status = status;
-  x.chunked = stream && !x.http_1_0 && allows_body(status);
-  // A stream to an HTTP/1.0 client ends with the connection.
-  x.keep_alive = x.keep_alive && !must_close() && !environment_.draining.load(std::memory_order_relaxed) &&
-                 !(stream && x.http_1_0);
-  response_head head;
-  head.status = status;
-  head.headers = headers;
-  head.content_length = length;
-  head.chunked = x.chunked;
-  head.keep_alive = x.keep_alive;
-  head.http_1_0 = x.http_1_0;
-  head.request_id = x.request_id;
-  append_head(head, output_);
-}
-
-void connection::end_exchange(bool completed, time_point now) {
-  const auto exchange = std::move(exchange_);
-  exchange->channel->close();
-  if (!completed && exchange->handle) exchange->handle->cancel();
-  if (environment_.log) {
-    access_record record;
-    record.remote_address = origin_.remote_address;
-    record.method = exchange->method;
-    record.target = exchange->target;
-    record.request_id = exchange->request_id;
-    record.status = exchange->status;
-    record.response_bytes = exchange->body_bytes;
-    record.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - exchange->started);
-    record.completed = completed;
-    environment_.log(record);
-  }
-  if (completed) {
-    end_response(exchange->keep_alive, now);
-  } else {
-    // Without a proper end: the client must not take what it has for the whole.
-    phase_ = phase::closed;
-  }
-}
-
 void connection::answer_error(const protocol_error& error, bool keep_alive, const header_list& headers) {
   const auto body = error_body(error);
   const auto& request = reader_->header();
@@ -383,13 +243,12 @@ void connection::log_refusal(const protocol_error& error) {
   environment_.log(record);
 }
 
-void connection::end_response(bool keep_alive, time_point now) {
+void connection::end_response(bool keep_alive) {
   if (!keep_alive || must_close()) {
     close_after_output(false);
     return;
   }
   phase_ = phase::header;
-  deadline_ = now + environment_.limits.idle_timeout;
 }
 
 void connection::close_after_output(bool linger) {
@@ -437,6 +296,8 @@ void connection::sent(std::size_t bytes, time_point now) {
     output_.clear();
     output_begin_ = 0;
     if (output_.capacity() > kept_capacity) output_.shrink_to_fit();
+    // The idle time starts when the client has its answer.
+    if (phase_ == phase::header && reader_ == nullptr) deadline_ = now + environment_.limits.idle_timeout;
     if (phase_ == phase::header && !input_.empty()) process_buffered(now);
   } else if (output_begin_ > output_.size() / 2) {
     output_.erase(0, output_begin_);
@@ -452,7 +313,7 @@ void connection::check_deadlines(time_point now) {
     phase_ = phase::closed;
     return;
   }
-  if (now < deadline_) return;
+  if (now < deadline_ || (reader_ == nullptr && !output().empty())) return;
   if (phase_ == phase::lingering || reader_ == nullptr) {
     phase_ = phase::closed;
     return;

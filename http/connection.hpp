@@ -99,14 +99,14 @@ class connection {
   struct exchange_state;
 
   std::size_t process(std::string_view input, time_point now);
-  bool process_probe(std::string_view& input, time_point now);
+  bool process_probe(std::string_view& input);
   void process_header(time_point now);
   void start_exchange(time_point now);
   void apply(response_event& event, time_point now);
   void send_head(unsigned status, const header_list* headers, std::optional<std::uint64_t> length);
   void answer_error(const protocol_error& error, bool keep_alive, const header_list& headers = {});
   void end_exchange(bool completed, time_point now);
-  void end_response(bool keep_alive, time_point now);
+  void end_response(bool keep_alive);
   void log_refusal(const protocol_error& error);
   void close_after_output(bool linger);
   void settle(time_point now);

@@ -273,7 +273,10 @@ void http_thread::begin_stop(std::chrono::milliseconds grace) {
     auto& current = session_of(*i++);
     current.finish();
   }
-  if (sessions_.empty()) return;
+  if (sessions_.empty()) {
+    tick_timer_.cancel();
+    return;
+  }
   stop_timer_.expires_after(grace);
   stop_timer_.async_wait([this](const error_code& error) {
     if (!error) close_all();

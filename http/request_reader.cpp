@@ -74,7 +74,8 @@ std::optional<protocol_error> request_reader::state::check_header() {
   header.method = to_string(message.method_string());
   header.target = to_string(message.target());
   header.http_1_0 = message.version() == 10;
-  header.keep_alive = message.keep_alive();
+  // Not the message's: that looks at the first Connection header only.
+  header.keep_alive = parser.keep_alive();
   header.has_body = !parser.is_done();
   std::size_t hosts = 0, codings = 0;
   for (const auto& field : message) {
@@ -112,8 +113,8 @@ std::optional<protocol_error> request_reader::state::check_header() {
 request_reader::step request_reader::put(std::string_view input, std::size_t& consumed) {
   auto& s = *state_;
   consumed = 0;
-  if (input.size() < s.least_input) return step::need_more;
   if (s.header_seen && s.parser.is_done()) return step::done;
+  if (input.size() < s.least_input) return step::need_more;
   beast::error_code error;
   consumed = s.parser.put(boost::asio::buffer(input.data(), input.size()), error);
   if (error && error != beast::http::error::need_more) {

@@ -97,6 +97,8 @@ team::~team() {
   body_ = nullptr;
   team_member(*this, 0, size_).barrier();
   host_.join();
+  // The join has ordered the host alone; libgomp orders the others, unseen by ThreadSanitizer.
+  left_.load(std::memory_order_acquire);
 }
 
 // Not instrumented, because the compiler passes `this` to the threads through libgomp's own synchronisation,
@@ -119,10 +121,11 @@ void team::work(std::size_t index, std::size_t size) {
   team_member me(*this, index, size);
   for (;;) {
     me.barrier();  // the caller of run() arrives here when there is something to do
-    if (body_ == nullptr) return;
+    if (body_ == nullptr) break;
     (*body_)(me);
     me.barrier();
   }
+  left_.fetch_add(1, std::memory_order_release);
 }
 
 void team::run(const std::function<void(team_member&)>& body) {

@@ -70,6 +70,8 @@ class team {
   const std::function<void(team_member&)>* body_ = nullptr;
   /// 0 until the region has started, then its number of threads.
   std::atomic<std::uint32_t> region_threads_{0};
+  /// Threads of the region that use this object no more.
+  std::atomic<std::uint32_t> left_{0};
   // Apart, so that arriving does not disturb those who watch the generation.
   alignas(64) std::atomic<std::size_t> arrived_{0};
   alignas(64) std::atomic<std::uint32_t> generation_{0};
