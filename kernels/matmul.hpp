@@ -58,11 +58,14 @@ struct matmul_kernels {
   instruction_set isa;
 
   /// Quantises one token row of out.cols() floats into row `r` of `out`. Different rows may run concurrently.
+  /// A row with a NaN or infinity becomes zeros with the scale NaN: all its products are NaN, so that a
+  /// broken forward pass shows instead of being clamped away.
   void (*quantize_row)(const float* x, quantized_activations& out, std::size_t r);
 
-  /// y[m * y_stride + r] = w.scale() * x.row_scale()[m] * dot(x[m], w[r]) for all rows m of x and the rows r
-  /// of the 32-row blocks in `blocks`. w.cols() == x.cols(). Integer dot products are exact. Unpadded rows
-  /// only.
+  /// y[m * y_stride + r] = float(dot(x[m], w[r])) * (x.row_scale()[m] * w.scale()) for all rows m of x and
+  /// the rows r of the 32-row blocks in `blocks`. w.cols() == x.cols(). Integer dot products are exact.
+  /// Unpadded rows only. y needs no alignment. A call serves all rows of x: batches cost less than row by
+  /// row.
   void (*ternary_matmul)(const ternary_matrix& w, const quantized_activations& x, float* y,
                          std::size_t y_stride, work_range blocks);
 

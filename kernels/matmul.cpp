@@ -1,0 +1,51 @@
+#include "kernels/matmul.hpp"
+
+#include "kernels/matmul_variants.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bitnet::kernels {
+
+void quantized_activations::resize(std::size_t rows, std::size_t cols) {
+  const std::size_t padded_cols = (cols + ternary_matrix::column_padding - 1) /
+                                  ternary_matrix::column_padding * ternary_matrix::column_padding;
+  const std::size_t bytes = rows * padded_cols;
+  if (bytes > storage_.size()) storage_ = weight_buffer(bytes);
+  if (rows > row_capacity_) {
+    scales_ = std::make_unique<float[]>(rows);
+    sums_ = std::make_unique<std::int32_t[]>(rows);
+    row_capacity_ = rows;
+  }
+  rows_ = rows;
+  cols_ = cols;
+  padded_cols_ = padded_cols;
+  // quantize_row writes the padding too; this serves rows written directly.
+  for (std::size_t r = 0; r < rows && padded_cols != cols; ++r)
+    std::memset(row(r) + cols, 0, padded_cols - cols);
+}
+
+const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept {
+  switch (isa) {
+#if BITNET_X86_KERNELS
+    case instruction_set::avx2:
+      return avx2_matmul_kernels;
+    case instruction_set::avx_vnni:
+      return avx2_matmul_kernels;
+    case instruction_set::avx512_vnni:
+      return avx2_matmul_kernels;
+    case instruction_set::amx_int8:
+      return avx2_matmul_kernels;
+#else
+    case instruction_set::avx2:
+    case instruction_set::avx_vnni:
+    case instruction_set::avx512_vnni:
+    case instruction_set::amx_int8:
+#endif
+    case instruction_set::scalar:
+      break;
+  }
+  return scalar_matmul_kernels;
+}
+
+}  // namespace bitnet::kernels
