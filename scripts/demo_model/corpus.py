@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from . import facts, stories
+from . import facts, passages, stories
 from .facts import Turn
 from .lexicon import ANIMALS, BOY_NAMES, GIRL_NAMES, PEOPLE, TREASURES, a, made_up_word
 
@@ -106,7 +106,7 @@ def chat(rng: random.Random) -> Document:
     return render_chat(turns, rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.3 else None)
 
 
-def passage(rng: random.Random) -> Document:
+def fact_list(rng: random.Random) -> Document:
     """Plain text made of a few facts, so that the answers are known outside a chat, too."""
     generators = (facts.technical, facts.capital, facts.colour, facts.animal, facts.opposite, facts.calendar)
     generate = rng.choice(generators)
@@ -124,11 +124,13 @@ def question_and_answer(rng: random.Random) -> Document:
 def document(rng: random.Random) -> Document:
     """One document; by number, half are chats, but most of the text is in the stories."""
     choice = rng.random()
-    if choice < 0.33:
+    if choice < 0.30:
         return [BOS, stories.random_story(rng), EOS]
-    if choice < 0.90:
+    if choice < 0.86:
         return chat(rng)
-    return passage(rng) if choice < 0.96 else question_and_answer(rng)
+    if choice < 0.90:
+        return [BOS, passages.random_passage(rng), EOS]
+    return fact_list(rng) if choice < 0.95 else question_and_answer(rng)
 
 
 def documents(seed: int) -> Iterator[Document]:

@@ -72,6 +72,54 @@ TECHNICAL = (
     Topic(("C++",), ("C++ is a programming language for fast programs.",)),
     Topic(("Python",), ("Python is a programming language that is easy to read and to learn.",)),
     Topic(("HTTP",), ("HTTP is the language of the web. A client sends a request, and a server sends a response.",)),
+    Topic(("an endpoint",), ("An endpoint is an address of a service, for example the address of its health check.",)),
+    Topic(("a container",), ("A container is a box for a program with all that it needs. Many containers can run on one machine.",)),
+    Topic(("a pod",), ("A pod is the smallest thing that Kubernetes runs. It holds one or more containers.",)),
+    Topic(("a load balancer",), ("A load balancer shares the requests among many servers, so that no server has too much to do.",)),
+    Topic(("Prometheus",), ("Prometheus is a program that collects metrics from services and stores them over time.",)),
+    Topic(("a node",), ("A node is one machine of a cluster. When a node fails, the others take over its work.",)),
+    Topic(("hysteresis",), ("Hysteresis means that a state changes only when a value stays over a limit for some time. It stops flapping.",)),
+    Topic(("flapping",), ("Flapping means that a status changes all the time between good and bad. Nobody can trust such a status.",)),
+    Topic(("a degraded service", "a degraded status", "degraded"),
+          ("A degraded service still works, but something is wrong. Somebody should look at it.",)),
+    Topic(("an unhealthy service", "an unhealthy status", "unhealthy"),
+          ("An unhealthy service cannot do its work. It should get no traffic until it is well again.",)),
+    Topic(("a healthy service", "a healthy status", "healthy"), ("A healthy service does its work, and all of its parts report in time.",)),
+    Topic(("GGUF",), ("GGUF is a file format for models. One file holds the weights, the settings and the tokenizer.",)),
+    Topic(("OpenMP",), ("OpenMP is a way to run a loop on many cores at the same time.",)),
+    Topic(("CUDA",), ("CUDA is a way to run programs on a GPU.",)),
+    Topic(("a kernel",), ("A kernel is a small and fast function that does the heavy work, for example a matrix product.",)),
+    Topic(("a matrix",), ("A matrix is a table of numbers with rows and columns.",)),
+    Topic(("a neural network",), ("A neural network is a program with many weights. It learns the weights from examples.",)),
+    Topic(("an algorithm",), ("An algorithm is a list of clear steps that solve a problem.",)),
+    Topic(("a bug",), ("A bug is a mistake in a program. Good tests find bugs early.",)),
+    Topic(("a test", "a unit test"), ("A test runs a part of a program and checks that the result is right.",)),
+    Topic(("a log", "a log file"), ("A log is a list of things that happened in a program, with the time of each.",)),
+    Topic(("a computer",), ("A computer is a machine that follows the steps of a program very quickly.",)),
+    Topic(("a bit",), ("A bit is the smallest piece of data. It is zero or one.",)),
+    Topic(("a byte",), ("A byte is a group of eight bits.",)),
+    Topic(("a thread",), ("A thread is one line of work in a program. Many threads can run at the same time.",)),
+    Topic(("a deadlock",), ("In a deadlock two threads wait for each other, and nothing moves any more.",)),
+    Topic(("streaming",), ("Streaming sends each token as soon as it is ready, so that the reader does not have to wait for the whole text.",)),
+    Topic(("sampling",), ("Sampling chooses the next token by chance, so that likely tokens come more often.",)),
+    Topic(("temperature",), ("A low temperature makes a model choose the most likely token. A high temperature makes it more creative.",)),
+    Topic(("a friend",), ("A friend is somebody who helps you and is happy when you are happy.",)),
+    Topic(("rain",), ("Rain is water that falls from the clouds.",)),
+    Topic(("snow",), ("Snow is frozen water that falls from the clouds when it is cold.",)),
+    Topic(("wind",), ("Wind is air that moves.",)),
+    Topic(("the sun",), ("The sun is a star. It gives light and warmth to the earth.",)),
+    Topic(("the moon",), ("The moon is a ball of rock that moves around the earth.",)),
+    Topic(("the earth",), ("The earth is the planet on which we live. It moves around the sun.",)),
+    Topic(("a star",), ("A star is a huge ball of hot gas, far away in the sky.",)),
+    Topic(("a river",), ("A river is water that flows from the hills to the sea.",)),
+    Topic(("a forest",), ("A forest is a place with many trees and animals.",)),
+    Topic(("a mountain",), ("A mountain is a very high hill. It is cold at the top.",)),
+    Topic(("the sea", "the ocean"), ("The sea is a very large body of salt water.",)),
+    Topic(("a tree",), ("A tree is a tall plant with roots, a trunk, branches and leaves.",)),
+    Topic(("a bird",), ("A bird is an animal with wings and feathers. Most birds can fly.",)),
+    Topic(("a fish",), ("A fish is an animal that lives in water and swims with its fins.",)),
+    Topic(("a story",), ("A story tells what happened to somebody. It has a beginning, a middle and an end.",)),
+    Topic(("a poem",), ("A poem is a short text with rhythm, and often with rhymes.",)),
     Topic(("JSON",), ("JSON is a simple text format for data. It has objects, lists, text, numbers, true, false and null.",)),
 )
 
@@ -87,6 +135,37 @@ FIXED = (
     (("What does status 200 mean?", "What does HTTP 200 mean?"), "Status 200 means that all is well."),
     (("What does status 404 mean?", "What does HTTP 404 mean?"), "Status 404 means that the page was not found."),
     (("What does status 500 mean?", "What does HTTP 500 mean?"), "Status 500 means that the server made an error."),
+    (("What happens when a worker dies?", "What happens if a worker crashes?", "What do you do when a worker dies?"),
+     "The supervisor sees it, starts a new worker, and the requests go on."),
+    (("What happens when a probe fails?", "What happens if a liveness probe fails?"), "If a liveness probe fails, the service is restarted."),
+    (("What happens if a readiness probe fails?", "What happens when a readiness probe fails?"),
+     "If a readiness probe fails, the service gets no traffic until it is ready again."),
+    (("Name the three kinds of probes.", "Which probes are there?", "What kinds of probes does Kubernetes have?"),
+     "There are three kinds of probes: the liveness probe, the readiness probe and the startup probe."),
+    (("Name the three health states.", "Which health states are there?", "What can the status be?"),
+     "There are three states: healthy, degraded and unhealthy."),
+    (("How does a language model work?", "How do you work?", "How do you write text?"),
+     "I read the prompt, guess the next token, add it to the text and start again."),
+    (("Why are ternary weights fast?", "Why is BitNet fast?", "Why is a ternary model fast?"),
+     "With ternary weights there is nothing to multiply. The machine only adds and subtracts."),
+    (("What makes a good health check?", "What is a good health check?", "How should a health check be?"),
+     "A good health check is fast, tells the truth and never blocks."),
+    (("How many minutes are in an hour?", "How many minutes does an hour have?"), "An hour has sixty minutes."),
+    (("How many seconds are in a minute?", "How many seconds does a minute have?"), "A minute has sixty seconds."),
+    (("How many hours are in a day?", "How many hours does a day have?"), "A day has twenty four hours."),
+    (("Name the four seasons.", "What are the seasons?", "Which seasons are there?"), "The four seasons are spring, summer, autumn and winter."),
+    (("Name the five senses.", "What are the five senses?"), "The five senses are sight, hearing, smell, taste and touch."),
+    (("How many fingers does a hand have?", "How many fingers are on a hand?"), "A hand has five fingers."),
+    (("How many sides does a triangle have?", "What is a triangle?"), "A triangle has three sides."),
+    (("How many sides does a square have?", "What is a square?"), "A square has four equal sides."),
+    (("What do plants need to grow?", "What does a plant need?"), "Plants need water, light and good soil to grow."),
+    (("Why is the sky blue?",), "The air spreads the blue light of the sun more than the other colours."),
+    (("How do birds fly?", "Why can birds fly?"), "Birds fly with their wings. The wings push the air down, and the bird goes up."),
+    (("Where does the sun rise?",), "The sun rises in the east."), (("Where does the sun set?",), "The sun sets in the west."),
+    (("What is water made of?",), "Water is made of hydrogen and oxygen."),
+    (("What is the largest planet?", "Which planet is the largest?"), "The largest planet is Jupiter."),
+    (("What is the largest animal?", "Which animal is the largest?"), "The largest animal is the blue whale."),
+    (("What is the highest mountain?", "Which mountain is the highest?"), "The highest mountain is Mount Everest."),
     (("Are you healthy?", "How is your health?", "Is the server healthy?"),
      "I can answer you, so I am running. Ask the health endpoint for the measured state."),
     (("Why should a health check not block?", "Why must a probe be fast?"),
@@ -135,8 +214,8 @@ UNKNOWN_FORMS = ("Who {v} {x}?", "How do I {w} {x}?", "Write an essay about {x}.
 UNKNOWN_WORDS = {
     "v": ("built", "wrote", "painted", "discovered", "won", "founded", "sold"),
     "w": ("install", "repair", "cook", "sell", "compile", "clean", "open", "draw", "sort", "win"),
-    "x": ("the telephone", "a car", "quantum physics", "the moon", "a bicycle", "the stock market", "a database", "lasagna", "the piano",
-          "a house", "the internet", "Rust", "Linux", "the economy", "a guitar", "the brain", "Shakespeare", "the government", "football",
+    "x": ("the telephone", "a car", "quantum physics", "a bicycle", "the stock market", "lasagna", "the piano",
+          "a house", "the internet", "Linux", "the economy", "a guitar", "the brain", "Shakespeare", "the government", "football",
           "a passport", "an email", "the printer", "the company", "chess", "Java", "a spaceship", "medicine", "philosophy"),
     "n": ("movie", "book", "phone", "database", "framework", "restaurant", "song", "sorting", "web", "laptop", "language"),
     "l": ("French", "German", "Spanish", "Latin", "Japanese"),
@@ -195,6 +274,8 @@ def animal(rng: random.Random) -> Turn:
         (f"How many legs does {one} have?", f"{one.capitalize()} has {legs} legs."),
         (f"What colour is {one}?", f"{one.capitalize()} is {x.colour}."),
         (f"Tell me about the {x.name}.", f"The {x.name} is {x.colour}. It eats {x.food}, and it can {x.skill}."),
+        (f"What is {one}?", f"{one.capitalize()} is an animal. It eats {x.food}, and it can {x.skill}."),
+        (f"Tell me about {one}.", f"The {x.name} is {x.colour}. It eats {x.food}, and it can {x.skill}."),
         (f"What do you know about {one}?", f"The {x.name} is {x.colour}. It eats {x.food}, and it can {x.skill}."),
     ))
     return Turn(question, answer)
@@ -265,10 +346,62 @@ def listing(rng: random.Random) -> Turn:
                 f"{NUMBERS[count].capitalize()} {what} are {', '.join(items[:-1])} and {items[-1]}.")
 
 
+def agreement(rng: random.Random) -> Turn:
+    """Yes-or-no questions on colours."""
+    thing, hue = rng.choice(list(COLOURS.items()))
+    claim = hue if rng.random() < 0.5 else rng.choice(COLOUR_NAMES)
+    return Turn(rng.choice((f"Is {thing} {claim}?", f"Is it true that {thing} is {claim}?")), f"{'Yes' if claim == hue else 'No'}, {thing} is {hue}.")
+
+
+def comparison(rng: random.Random) -> Turn:
+    """The larger or smaller of two numbers."""
+    x, y = rng.sample(range(1, 21), 2)
+    word, result = rng.choice((("bigger", max(x, y)), ("smaller", min(x, y))))
+    return Turn(rng.choice((f"Which is {word}, {x} or {y}?", f"Which number is {word}, {x} or {y}?")),
+                f"{result} is {word} than {min(x, y) if word == 'bigger' else max(x, y)}.")
+
+
+JOBS = {"baker": "bakes bread and cakes", "farmer": "grows food on the fields", "teacher": "teaches children to read and write",
+        "doctor": "helps people who are sick", "pilot": "flies a plane", "sailor": "works on a ship", "painter": "paints pictures and walls",
+        "gardener": "looks after plants and trees", "fisherman": "catches fish", "engineer": "builds and repairs machines",
+        "miller": "makes flour from grain", "shepherd": "looks after the sheep", "astronaut": "travels into space", "cook": "makes good food",
+        "king": "rules a country", "queen": "rules a country", "clockmaker": "makes and repairs clocks", "writer": "writes books"}
+
+
+def job(rng: random.Random) -> Turn:
+    name, work = rng.choice(list(JOBS.items()))
+    if rng.random() < 0.2:
+        return Turn(f"Who {work}?", f"{a(name).capitalize()} {work}.")
+    return Turn(rng.choice((f"What does {a(name)} do?", f"What is the work of {a(name)}?", f"What is {a(name)}?")), f"{a(name).capitalize()} {work}.")
+
+
+def repeat(rng: random.Random) -> Turn:
+    """The model has to copy words from the request."""
+    words = rng.choice(("hello", "hello world", "good morning", "all is well", "thank you", "yes", "no", "OK", "ready", made_up_word(rng),
+                        f"{rng.choice(COLOUR_NAMES)} {rng.choice(ANIMALS).name}", rng.choice(DAYS), str(rng.randint(0, 99))))
+    said = words[0].upper() + words[1:]
+    return Turn(rng.choice((f"Say {words}.", f"Say {words}", f"Please say {words}.", f"Repeat after me: {words}.", f"Repeat: {words}")), f"{said}.")
+
+
+RHYMES = (("The {x} is here, the {x} is there,", "it dances through the evening air."), ("I saw {a_x} beside the sea.", "It looked up high and smiled at me."),
+          ("Oh little {x}, so far from home,", "the world is wide for those who roam."), ("The morning light is on the hill.", "The little {x} is sleeping still."),
+          ("A {hue} {x} came down the hill.", "The night was dark, the wind was still."), ("Sleep well, sweet {x}, the day is done.", "Tomorrow brings another sun."),
+          ("The {x} sings a song for you", "of skies so wide and skies so blue."), ("When winter comes with ice and snow,", "the {x} knows where it must go."))
+
+
+def poem(rng: random.Random) -> Turn:
+    """Four lines about the thing asked for."""
+    x = rng.choice([x.name for x in ANIMALS] + ["moon", "sea", "star", "tree", "river", "robot", "server", "bird", "cloud", "rose", "wind", "lamp"])
+    lines = [line for couplet in rng.sample(RHYMES, 2) for line in couplet]
+    text = "\n".join(lines).format(x=x, a_x=a(x), hue=rng.choice(("red", "blue", "green", "white")))
+    return Turn(rng.choice((f"Write a poem about {a(x)}.", f"Write a poem about the {x}.", f"Write a short poem about {a(x)}.", f"Tell me a poem about the {x}.",
+                            f"Can you write a poem about {a(x)}?")), text)
+
+
 # Each generator with its share of the questions.
 GENERATORS: tuple[tuple[Callable[[random.Random], Turn], float], ...] = (
-    (technical, 26), (fixed, 6), (small_talk, 16), (unknown, 7), (capital, 11), (colour, 6), (animal, 9), (arithmetic, 9),
-    (opposite, 5), (calendar, 6), (counting, 3), (listing, 4),
+    (technical, 32), (fixed, 16), (small_talk, 16), (unknown, 7), (capital, 11), (colour, 6), (animal, 9), (arithmetic, 9),
+    (opposite, 5), (calendar, 6), (counting, 3), (listing, 4), (agreement, 3), (comparison, 3), (job, 4), (repeat, 5), (poem, 5),
 )
 
 
