@@ -32,8 +32,8 @@ enum class finish_reason : std::uint8_t { none, stop, length, cancelled, failed 
 
 struct generation_usage {
   std::uint32_t prompt_tokens = 0;
-  std::uint32_t completion_tokens = 0;
-  std::uint32_t cached_tokens = 0;
+  std::uint32_t completion_tokens = 0;  ///< delivered, `emitted` included; a stop token is not
+  std::uint32_t cached_tokens = 0;      ///< prompt tokens that the prefix cache had
 };
 
 /// What one step did for one sequence.
@@ -46,21 +46,30 @@ struct generation_event {
 };
 
 struct generation_options {
-  std::size_t threads = 0;  ///< 0: all usable CPUs
+  std::size_t threads = 0;  ///< 0: what thread_count() chooses
   kernels::instruction_set isa = kernels::best_instruction_set();
-  std::size_t max_sequences = 16;   ///< decoded together
-  std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full
-  std::size_t kv_cache_bytes = 0;   ///< 0: chosen from the context length and the memory at hand
-  std::size_t prefill_chunk = 256;  ///< prompt tokens a step at most
+  std::size_t max_sequences = 16;       ///< decoded together
+  std::size_t max_queued = 256;         ///< waiting; more are refused with queue_full
+  std::size_t kv_cache_bytes = 0;       ///< 0: chosen from the context length and the memory at hand
+  std::size_t prefill_chunk = 256;      ///< prompt tokens a step at most
+  bool prefix_cache = true;             ///< keep the KV blocks of known prefixes for prompts that start alike
+  struct progress* progress = nullptr;  ///< where to report; null: the loop's own. Outlives the loop
+  struct forward_profile* profile = nullptr;  ///< where to add up operator times; null: not measured
 };
+
+/// Threads that a loop uses: `requested`, or for 0 all usable CPUs, but so few that each has 2 MiB of weights
+/// to read in a step. With less, members wait for each other longer than they work.
+std::size_t thread_count(const model_weights& weights, std::size_t requested);
 
 /// Load and rates since construction; cheap to read from the owning thread.
 struct generation_stats {
   std::size_t running = 0;
   std::size_t queued = 0;
-  std::size_t kv_blocks_total = 0;
-  std::size_t kv_blocks_used = 0;
+  std::size_t kv_blocks_total = 0;  ///< for sequences: without the reserve of the probe
+  std::size_t kv_blocks_used = 0;   ///< held by sequences; cached prefixes that nobody uses count as free
   std::uint64_t prompt_tokens = 0;  ///< prefilled in all
+  std::uint64_t cached_tokens = 0;  ///< not prefilled because the prefix cache had them
+  std::uint64_t preemptions = 0;    ///< sequences put back in the queue because the KV cache was full
   std::uint64_t generated_tokens = 0;
   std::uint64_t steps = 0;
   std::uint64_t failed_sequences = 0;  ///< failed computations, not cancellations
@@ -76,15 +85,20 @@ class generation_loop {
                                                          const generation_options& options);
   ~generation_loop();
 
-  /// Queues a sequence. Refuses invalid parameters, a prompt that does not fit, a full queue.
+  /// Queues a sequence; first come, first served. max_tokens is cut to what the context length leaves; a
+  /// sequence that has its tokens already (`emitted`) finishes with the next step. Refuses invalid parameters
+  /// and an id in use (invalid_request), a prompt that leaves no room for a token (prompt_too_long), a full
+  /// queue (queue_full).
   result<void> submit(generation_request request);
 
-  /// Ends a sequence; its final event (finish_reason::cancelled) comes with the next step. Unknown ids are
-  /// ignored.
+  /// Ends a sequence and frees its memory now; its final event (finish_reason::cancelled) comes with the next
+  /// step. Unknown ids are ignored.
   void cancel(request_id id);
 
-  /// One forward pass (a prefill chunk or one token for each running sequence) and its events. Returns at
-  /// once with no events when idle. Blocks for the length of the pass.
+  /// One forward pass and its events: the next token of every sequence that decodes, and up to prefill_chunk
+  /// prompt tokens of those that do not yet. Returns at once with no events when idle. Blocks for the length
+  /// of the pass, unless `progress().cancel` is set: then it gives up at the next layer, clears the flag and
+  /// leaves all sequences as they were, so that the next step does the work again.
   std::vector<generation_event> step();
 
   /// Nothing runs, waits or has an event to deliver.
@@ -96,7 +110,8 @@ class generation_loop {
   struct progress& progress() noexcept;
 
   /// Hash of the logits (bits of every float, FNV-1a) of a fixed probe prompt, computed apart from running
-  /// sequences. It is the same at every call on a sound engine.
+  /// sequences in a KV block of its own, by a prefill and a decode step. It is the same at every call on a
+  /// sound engine. Fails (internal) on logits that are not numbers, and when `progress().cancel` stopped it.
   result<std::uint64_t> probe_hash();
 
  private:

@@ -1,11 +1,14 @@
 #pragma once
 
+#include "engine/error.hpp"
 #include "kernels/vector.hpp"
 
 #include <cstdint>
 #include <string>
 
 namespace bitnet::engine {
+
+class gguf_file;
 
 using token_id = std::uint32_t;
 
@@ -21,8 +24,8 @@ struct model_config {
   std::uint32_t block_count = 0;
   std::uint32_t feed_forward_length = 0;
   std::uint32_t head_count = 0;
-  std::uint32_t kv_head_count = 0;
-  std::uint32_t head_dim = 0;
+  std::uint32_t kv_head_count = 0;  ///< divides head_count
+  std::uint32_t head_dim = 0;       ///< even, at most 256
   float rms_epsilon = 1e-5F;
   float rope_theta = 10000.0F;
   kernels::rope_kind rope = kernels::rope_kind::neox;
@@ -33,5 +36,9 @@ struct model_config {
   std::uint32_t query_length() const noexcept { return head_count * head_dim; }
   std::uint32_t kv_length() const noexcept { return kv_head_count * head_dim; }
 };
+
+/// Reads and checks the metadata. Refuses, naming the key, what is missing, out of range, or would be
+/// computed wrongly by our transformer (RoPE scaling, experts, sliding windows).
+result<model_config> read_model_config(const gguf_file& file);
 
 }  // namespace bitnet::engine

@@ -39,19 +39,51 @@ result<void> validate(const sampling_params& params, const model_config& config)
 
 /// Chooses a token from one row of logits. A pure function of its arguments: the random number comes from a
 /// counter-based generator keyed (seed, position), so a resumed sequence goes on as it would have.
-/// `history`: prompt and generated ids, for the penalties; the last `generated` of them are the completion.
-/// Ties go to the smaller id. Fails where a logit is NaN.
+///
+/// In this order: repetition penalty (prompt and completion: positive logits are divided by it, negative ones
+/// multiplied), frequency and presence penalty (completion only, subtracted), logit bias (added),
+/// temperature, top_k (the most likely k), top_p (the fewest most likely tokens that hold this share of what
+/// top_k left), min_p (tokens at least this fraction as likely as the most likely one). Among equals the
+/// smaller id counts as more likely. Greedy (temperature below 1e-5, or top_k 1) takes the most likely after
+/// penalties and bias.
+///
 /// Reuses scratch memory: one sampler a thread.
 class sampler {
  public:
   explicit sampler(std::size_t vocabulary_size);
+
+  /// `history`: prompt and generated ids, for the penalties; the last `generated` of them are the completion.
+  /// `position`: index in the sequence of the token to be chosen. Fails (internal) where a logit is NaN or
+  /// positive infinity; negative infinity is a token that cannot be chosen. O(vocabulary), no sort of it.
   result<sampled_token> sample(std::span<const float> logits, const sampling_params& params,
                                std::span<const token_id> history, std::size_t generated,
                                std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob);
 
  private:
-  std::vector<float> scratch_;
-  std::vector<token_id> order_;
+  /// The last token kept, in the order of falling probability and rising ids.
+  struct cutoff {
+    float probability;
+    token_id id;
+    bool keeps(float p, token_id i) const noexcept {
+      return p > probability || (p == probability && i <= id);
+    }
+  };
+
+  void apply_penalties(const sampling_params& params, std::span<const token_id> history,
+                       std::size_t generated);
+  cutoff find_cutoff(cutoff among, std::size_t count, double share);
+  token_id draw(const sampling_params& params, std::uint64_t position);
+  void add_logprobs(std::span<const float> logits, std::uint32_t top_logprobs, sampled_token& out);
+
+  std::vector<float> scratch_;   ///< [vocabulary_size] logits, then probabilities
+  std::vector<token_id> order_;  ///< the history sorted, or tokens of one bucket
+  std::vector<std::uint32_t> bucket_count_;
+  std::vector<double> bucket_mass_;
 };
+
+/// The uniform random number in [0, 1) that decides the token at `position` of a sequence with this seed:
+/// 53 bits of Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC
+/// 2011).
+double uniform_random(std::uint64_t seed, std::uint64_t position) noexcept;
 
 }  // namespace bitnet::engine

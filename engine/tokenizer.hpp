@@ -3,6 +3,7 @@
 #include "engine/error.hpp"
 #include "engine/model_config.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,7 +41,31 @@ class tokenizer {
   virtual std::optional<token_id> find_special(std::string_view spelling) const = 0;
 };
 
-/// Builds the tokenizer that `file`'s tokenizer.* keys describe (byte-level BPE or SentencePiece-type BPE).
+/// What tokenizer.ggml.token_type says of a token.
+enum class token_type : std::uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
+
+/// The tokenizer.* keys of a model file as they stand there, unchecked; names are the keys' last parts.
+struct tokenizer_data {
+  std::string architecture;               ///< general.architecture
+  std::string model;                      ///< "gpt2" (byte-level BPE) or "llama" (SentencePiece-type BPE)
+  std::optional<std::string> pre;         ///< pre-tokeniser of a byte-level BPE
+  std::vector<std::string> tokens;        ///< spellings by id
+  std::vector<std::int64_t> token_types;  ///< by id, values of `token_type`; empty: all normal
+  std::vector<double> scores;             ///< by id; SentencePiece only
+  std::vector<std::string> merges;        ///< "left right", best first; byte-level only
+  std::optional<std::uint64_t> bos_token_id;
+  std::optional<std::uint64_t> eos_token_id;
+  std::optional<std::uint64_t> eot_token_id;
+  std::optional<std::uint64_t> unknown_token_id;
+  std::optional<bool> add_bos_token;
+  std::optional<bool> add_space_prefix;
+};
+
+/// Checks `data` and builds the tokenizer that it describes. Refuses unknown models and pre-tokenisers
+/// (unsupported_model) and lists that contradict each other (file_malformed), naming the entry.
+result<std::unique_ptr<tokenizer>> make_tokenizer(tokenizer_data data);
+
+/// make_tokenizer of `file`'s tokenizer.* keys.
 result<std::unique_ptr<tokenizer>> load_tokenizer(const gguf_file& file);
 
 /// Turns a stream of token bytes into valid UTF-8: holds back an unfinished character at the end of what it

@@ -4,6 +4,8 @@
 #include "engine/model_config.hpp"
 #include "kernels/matrix.hpp"
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -13,6 +15,7 @@
 namespace bitnet::engine {
 
 class gguf_file;
+struct gguf_tensor;
 
 /// Weights of one transformer block, names as in the file (blk.N.NAME.weight).
 struct block_weights {
@@ -29,12 +32,15 @@ struct block_weights {
   kernels::ternary_matrix ffn_down;     ///< [embedding_length, feed_forward_length]
 };
 
-/// Rows of token_embd, dequantised on demand from the mapped file (F32, F16, BF16, Q8_0 or Q6_K).
+/// Rows of token_embd, kept in memory as the file stores them (F32, F16, BF16, Q8_0, Q6_K or Q4_K) and
+/// dequantised on demand: nothing is read from the file after loading.
 class embedding_table {
  public:
   virtual ~embedding_table() = default;
   /// Writes embedding_length floats. Precondition: token < vocabulary_size. Thread-safe.
   virtual void row(token_id token, float* out) const noexcept = 0;
+  /// The memory behind it, for checksums.
+  virtual std::span<const std::byte> bytes() const noexcept { return {}; }
 };
 
 /// Everything a forward pass reads. Immutable after loading, so any number of threads may share it.
@@ -44,7 +50,7 @@ struct model_weights {
   std::vector<block_weights> blocks;
   std::vector<float> output_norm;         ///< [embedding_length]
   kernels::head_matrix head;              ///< [vocabulary_size, embedding_length], from output or token_embd
-  std::shared_ptr<const gguf_file> file;  ///< keeps the mapping alive for `embedding`
+  std::shared_ptr<const gguf_file> file;  ///< what was loaded: its metadata and identity
 
   /// Bytes of packed weights and head that one decode step reads.
   std::size_t bytes_read_per_token() const noexcept;
@@ -53,12 +59,20 @@ struct model_weights {
 struct load_options {
   std::size_t threads = 0;  ///< for packing; 0: all usable CPUs
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
-  /// Called from the loading thread with a fraction in [0, 1], at most a few hundred times.
+  /// Refuse with out_of_memory what needs more; 0: what available_memory_bytes() measures.
+  std::uint64_t memory_limit_bytes = 0;
+  /// Called from the loading thread with a growing fraction in [0, 1], at most a few hundred times.
   std::function<void(float)> progress;
+  /// Called from the loading thread with one sentence for the log: weights that had to be quantised.
+  std::function<void(const std::string&)> warn;
 };
 
+/// Bytes of memory that load_weights() takes and keeps for a model of this shape, with that embedding tensor.
+std::uint64_t weights_memory_bytes(const model_config& config, const gguf_tensor& embedding,
+                                   kernels::head_matrix::format head) noexcept;
+
 /// Packs all weights of `file`. Refuses with a sentence that names the tensor when a shape, type or value is
-/// wrong.
+/// wrong, a tensor is missing, or there is one that our transformer would not use.
 result<std::unique_ptr<model_weights>> load_weights(std::shared_ptr<const gguf_file> file,
                                                     const load_options& options);
 

@@ -64,6 +64,10 @@ class ternary_matrix {
   const std::uint8_t* block(std::size_t index) const noexcept {
     return reinterpret_cast<const std::uint8_t*>(storage_.data()) + index * padded_cols_ * 8;
   }
+  /// The same to write to, for loaders that have two-bit codes already. Code 3 must not be written.
+  std::uint8_t* block(std::size_t index) noexcept {
+    return reinterpret_cast<std::uint8_t*>(storage_.data()) + index * padded_cols_ * 8;
+  }
   std::span<const std::byte> bytes() const noexcept { return {storage_.data(), storage_.size()}; }
 
  private:

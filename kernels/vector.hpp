@@ -46,6 +46,10 @@ struct vector_kernels {
   /// inout += x.
   void (*add)(const float* x, float* inout, std::size_t n);
 
+  /// out = e^x within 1 ulp; 0 where e^x < 2^-126 (no subnormal results), +inf above the largest float, NaN
+  /// for NaN. out may be x. It is the exponential of `silu_gate`, `softmax` and `attention`.
+  void (*exponentials)(const float* x, float* out, std::size_t n);
+
   /// out = relu(gate)^2 * up; out may be gate or up.
   void (*squared_relu_gate)(const float* gate, const float* up, float* out, std::size_t n);
 
@@ -57,8 +61,12 @@ struct vector_kernels {
   void (*rope)(float* x, std::size_t heads, std::size_t head_dim, const float* cos, const float* sin,
                rope_kind kind);
 
-  /// In place softmax over n logits divided by `temperature` (> 0); -inf entries become 0.
+  /// In place softmax over n logits divided by `temperature` (> 0); -inf entries become 0. All entries become
+  /// NaN where one is NaN or +inf, or all are -inf.
   void (*softmax)(float* x, std::size_t n, float temperature);
+
+  /// Index of the greatest entry, the first of equals; n where any entry is NaN, or for n == 0.
+  std::size_t (*argmax)(const float* x, std::size_t n);
 
   /// Writes the keys and values (kv_heads * head_dim floats each) of one position into its block; slot =
   /// position % 64.

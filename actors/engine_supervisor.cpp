@@ -1,0 +1,239 @@
+#include "actors/engine_supervisor.hpp"
+
+#include "actors/worker.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+namespace bitnet::actors {
+
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr std::uint64_t worker_id = 0;  // one device, one worker
+
+std::string weights_identity(const engine::model& model) {
+  return fmt::format("{}:{}:{}", model.path.string(), model.file_bytes, model.created);
+}
+
+engine_verdict say_unhealthy(std::string message, bool cannot_heal = false) {
+  engine_verdict v;
+  v.message = std::move(message);
+  v.cannot_heal = cannot_heal;
+  return v;
+}
+
+/// Adds the work of an incarnation to `sum`.
+void add_work(engine_sample& sum, const worker_board& board) {
+  sum.prompt_tokens += board.prompt_tokens.load(relaxed);
+  sum.cached_tokens += board.cached_tokens.load(relaxed);
+  sum.generated_tokens += board.generated_tokens.load(relaxed);
+  sum.preemptions += board.preemptions.load(relaxed);
+  sum.steps += board.steps.load(relaxed);
+  sum.failed_sequences += board.failed_sequences.load(relaxed);
+  sum.canary_runs += board.canary_runs.load(relaxed);
+}
+
+}  // namespace
+
+engine_supervisor_state::~engine_supervisor_state() {
+  // The worker is this actor's child: it ends with it, also where this one is killed.
+  if (worker) caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+}
+
+void engine_supervisor_state::use_model(loaded_model loaded) {
+  if (auto identity = weights_identity(*loaded.model); identity != golden_model) {
+    golden_model = std::move(identity);
+    golden.reset();
+  }
+  model = std::move(loaded.model);
+  load = loaded.load;
+  fence.reset();
+  if (worker)
+    stop_worker();  // its DOWN starts the next
+  else if (!pending_restart)
+    start_worker();
+}
+
+void engine_supervisor_state::fence_off(std::string why) {
+  fence = std::move(why);
+  model = nullptr;  // there may not be memory for this one and its successor
+  withdraw();
+  if (worker) stop_worker();
+}
+
+void engine_supervisor_state::start_worker() {
+  pending_restart.reset();
+  if (!model || fence || gave_up || worker) return;
+  board = std::make_shared<worker_board>(worker_id, ++incarnation);
+  watch.emplace(options.watch, golden);
+  announced = cancelled = replacement_asked = false;
+  started = self->clock().now();
+  worker_options w;
+  w.model = model;
+  w.generation = options.generation;
+  w.backend = options.backend;
+  w.board = board;
+  w.active_streams = options.active_streams;
+  worker = options.detach_worker ? self->spawn<caf::detached>(actors::worker, std::move(w))
+                                 : self->spawn(actors::worker, std::move(w));
+  self->monitor(worker);
+  if (incarnation > 1) spdlog::info("engine: worker {}.{} started", worker_id, incarnation);
+}
+
+void engine_supervisor_state::stop_worker() {
+  withdraw();
+  replacement_asked = true;
+  self->send_exit(worker, caf::exit_reason::user_shutdown);
+}
+
+void engine_supervisor_state::withdraw() {
+  if (!announced) return;
+  announced = false;
+  self->send(options.router, withdraw_atom_v, board->id, board->incarnation);
+}
+
+void engine_supervisor_state::schedule_restart(std::chrono::milliseconds delay) {
+  self->delayed_send(self, delay, restart_atom_v, ++restart_generation);
+}
+
+void engine_supervisor_state::on_worker_down(const caf::down_msg& down) {
+  if (down.source == options.router.address()) {
+    gave_up = "the router ended; restart the server";
+    tick();
+    return;
+  }
+  if (!worker || down.source != worker.address()) return;  // each monitor gives a DOWN of its own
+  withdraw();
+  worker = nullptr;
+  add_work(totals, *board);
+  board.reset();
+  if (quitting) {
+    self->quit(*quitting);
+    return;
+  }
+  if (replacement_asked) {
+    start_worker();
+    return;
+  }
+  ++totals.worker_restarts;
+  const auto why = caf::to_string(down.reason);
+  spdlog::error("engine: worker {}.{} ended: {}", worker_id, incarnation, why);
+  const auto delay = policy.on_failure(self->clock().now());
+  if (!delay) {
+    gave_up = fmt::format("the worker failed {} times within {} s, the last time with {}; restart the server",
+                          policy.recent_failures(), options.restarts.period.count(), why);
+  } else {
+    pending_restart = fmt::format("restarting the worker, which ended with {}", why);
+    schedule_restart(*delay);
+  }
+  tick();
+}
+
+void engine_supervisor_state::on_exit_request(caf::error reason) {
+  // Ends after its worker, so that its successor's worker does not run beside this one's.
+  if (quitting) return;
+  quitting = std::move(reason);
+  if (worker)
+    stop_worker();
+  else
+    self->quit(*quitting);
+}
+
+void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker_observation& seen) {
+  if (verdict.takes_requests && !announced) {
+    announced = true;
+    const auto capacity = options.generation.max_sequences + options.generation.max_queued;
+    self->send(options.router, announce_atom_v, announced_worker{worker, board, capacity});
+  }
+  if (!verdict.takes_requests) withdraw();
+  if (verdict.hung && !cancelled) {
+    // A thread cannot be killed. Ask the pass to give up at the next layer, and the worker to end when its
+    // handler returns; only then a new one may take its cores and memory.
+    cancelled = true;
+    spdlog::error("engine: {}", verdict.message);
+    board->engine->progress().cancel.store(true, relaxed);
+    self->send_exit(worker, caf::exit_reason::kill);
+  }
+  if (verdict.wrong_results && reload_asked != load) {
+    reload_asked = load;
+    self->send(options.model, reload_atom_v);
+  }
+  if (seen.phase == worker_phase::refused && self->clock().now() - started >= options.refused_retry)
+    stop_worker();
+}
+
+engine_verdict engine_supervisor_state::judge() {
+  if (gave_up) return say_unhealthy(*gave_up, true);
+  if (fence) return say_unhealthy("stopped: " + *fence);
+  if (!model) return say_unhealthy("waiting for the model");
+  if (!worker) return say_unhealthy(pending_restart.value_or("starting the worker"));
+  const auto seen = observe(*board, options.generation.max_queued);
+  auto verdict = watch->judge(seen, self->clock().now());
+  golden = watch->golden();
+  act_on(verdict, seen);
+  return verdict;
+}
+
+engine_sample engine_supervisor_state::sample() const {
+  auto s = totals;
+  s.queue_capacity = options.generation.max_queued;
+  s.workers = announced ? 1 : 0;
+  if (!board) return s;
+  add_work(s, *board);
+  s.running = board->running.load(relaxed);
+  s.queued = board->queued.load(relaxed);
+  s.kv_blocks_used = board->kv_blocks_used.load(relaxed);
+  s.kv_blocks_total = board->kv_blocks_total.load(relaxed);
+  s.step_seconds_p99 = step_seconds_p99(*board);
+  return s;
+}
+
+void engine_supervisor_state::report(const engine_verdict& verdict, std::chrono::nanoseconds took) {
+  component_report r;
+  r.component = "inference_engine";
+  r.status = verdict.status;
+  r.message = verdict.message;
+  r.cannot_heal = verdict.cannot_heal;
+  r.check_ns = static_cast<std::uint64_t>(took.count());
+  r.period_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(options.period).count());
+  self->send(options.aggregator, sample());
+  self->send(options.aggregator, std::move(r));
+}
+
+void engine_supervisor_state::tick() {
+  const auto began = std::chrono::steady_clock::now();
+  const auto verdict = judge();
+  report(verdict, std::chrono::steady_clock::now() - began);
+}
+
+engine_supervisor_actor::behavior_type engine_supervisor(
+    engine_supervisor_actor::stateful_pointer<engine_supervisor_state> self,
+    engine_supervisor_options options) {
+  auto& state = self->state;
+  state.policy = restart_policy(options.restarts);
+  state.options = std::move(options);
+  self->set_down_handler([self](caf::down_msg& down) { self->state.on_worker_down(down); });
+  self->set_exit_handler(
+      [self](caf::exit_msg& exit) { self->state.on_exit_request(std::move(exit.reason)); });
+  self->monitor(state.options.router);
+  self->send(self, tick_atom_v);
+  return {
+      [self](loaded_model& loaded) { self->state.use_model(std::move(loaded)); },
+      [self](fence_atom, std::string& why) {
+        self->state.fence_off(std::move(why));
+        self->state.tick();
+      },
+      [self](tick_atom) {
+        self->state.tick();
+        self->delayed_send(self, self->state.options.period, tick_atom_v);
+      },
+      [self](restart_atom, std::uint64_t generation) {
+        if (generation == self->state.restart_generation) self->state.start_worker();
+      },
+  };
+}
+
+}  // namespace bitnet::actors

@@ -1,0 +1,86 @@
+#pragma once
+
+#include "actors/engine_watch.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/restart_policy.hpp"
+#include "actors/worker_board.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace bitnet::actors {
+
+struct engine_supervisor_options {
+  engine::generation_options generation;
+  inference_backend backend;
+  aggregator_actor aggregator;
+  router_actor router;
+  model_supervisor_actor model;
+  std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
+  std::chrono::milliseconds period{500};
+  std::chrono::seconds refused_retry{30};  ///< after the engine could not be built
+  restart_limits restarts;
+  engine_watch_options watch;
+  bool detach_worker = true;  ///< false under a test scheduler
+};
+
+struct engine_supervisor_state {
+  static inline const char* name = "engine-supervisor";
+
+  engine_supervisor_actor::pointer self;
+  engine_supervisor_options options;
+
+  // The model.
+  std::shared_ptr<const engine::model> model;
+  std::uint64_t load = 0;
+  std::optional<std::string> fence;
+  std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
+  std::string golden_model;             ///< identity of the weights that `golden` belongs to
+  std::uint64_t reload_asked = 0;       ///< load that gave wrong results
+
+  // The worker.
+  worker_actor worker;
+  std::shared_ptr<worker_board> board;  ///< of the running worker; nullptr without one
+  std::optional<engine_watch> watch;
+  bool announced = false;
+  bool cancelled = false;          ///< asked to give up a hung pass
+  bool replacement_asked = false;  ///< the next DOWN is wanted, and no failure
+  std::uint64_t incarnation = 0;
+  std::uint64_t restart_generation = 0;  ///< of the pending restart_atom
+  std::optional<std::string> pending_restart;
+  std::optional<std::string> gave_up;
+  std::optional<caf::error> quitting;  ///< why, once asked to end
+  steady_time started{};
+  restart_policy policy;
+
+  engine_sample totals;  ///< of ended incarnations
+
+  explicit engine_supervisor_state(engine_supervisor_actor::pointer owner) : self(owner) {}
+  ~engine_supervisor_state();
+
+  void use_model(loaded_model loaded);
+  void fence_off(std::string why);
+  void start_worker();
+  void stop_worker();
+  void on_worker_down(const caf::down_msg& down);
+  void on_exit_request(caf::error reason);
+  void tick();
+
+ private:
+  engine_verdict judge();
+  void act_on(const engine_verdict& verdict, const worker_observation& seen);
+  void withdraw();
+  void report(const engine_verdict& verdict, std::chrono::nanoseconds took);
+  engine_sample sample() const;
+  void schedule_restart(std::chrono::milliseconds delay);
+};
+
+engine_supervisor_actor::behavior_type engine_supervisor(
+    engine_supervisor_actor::stateful_pointer<engine_supervisor_state> self,
+    engine_supervisor_options options);
+
+}  // namespace bitnet::actors

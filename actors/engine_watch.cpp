@@ -1,0 +1,199 @@
+#include "actors/engine_watch.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace bitnet::actors {
+
+namespace {
+
+engine_verdict unhealthy(std::string message) {
+  engine_verdict v;
+  v.status = health_status::unhealthy;
+  v.message = std::move(message);
+  return v;
+}
+
+engine_verdict degraded(std::string message) {
+  engine_verdict v;
+  v.status = health_status::degraded;
+  v.message = std::move(message);
+  v.takes_requests = true;
+  return v;
+}
+
+double seconds(std::chrono::nanoseconds d) {
+  return std::chrono::duration<double>(d).count();
+}
+
+std::chrono::nanoseconds since(steady_time now, std::int64_t then_ns) {
+  return now.time_since_epoch() - std::chrono::nanoseconds(then_ns);
+}
+
+}  // namespace
+
+double step_seconds_p99(const worker_board& board) {
+  const auto count =
+      std::min<std::uint64_t>(board.steps.load(std::memory_order_relaxed), worker_board::step_ring_size);
+  if (count == 0) return 0;
+  std::vector<std::uint32_t> durations;
+  durations.reserve(count);
+  for (std::size_t i = 0; i < count; ++i)
+    durations.push_back(board.step_us[i].load(std::memory_order_relaxed));
+  const auto nth = durations.begin() + static_cast<std::ptrdiff_t>((count * 99 + 99) / 100 - 1);
+  std::nth_element(durations.begin(), nth, durations.end());
+  return *nth * 1e-6;
+}
+
+worker_observation observe(const worker_board& board, std::uint64_t queue_capacity) {
+  constexpr auto relaxed = std::memory_order_relaxed;
+  worker_observation seen;
+  seen.phase = board.phase.load(std::memory_order_acquire);
+  seen.queue_capacity = queue_capacity;
+  if (seen.phase == worker_phase::refused) seen.refusal = board.refusal;
+  if (seen.phase == worker_phase::starting || seen.phase == worker_phase::refused) return seen;
+  seen.busy_since_ns = board.busy_since_ns.load(relaxed);
+  seen.last_progress_ns = board.engine->progress().last_progress_ns.load(relaxed);
+  seen.running = board.running.load(relaxed);
+  seen.queued = board.queued.load(relaxed);
+  seen.steps = board.steps.load(relaxed);
+  seen.prompt_tokens = board.prompt_tokens.load(relaxed);
+  seen.generated_tokens = board.generated_tokens.load(relaxed);
+  seen.finished_sequences = board.finished_sequences.load(relaxed);
+  seen.failed_sequences = board.failed_sequences.load(relaxed);
+  seen.canary_runs = board.canary_runs.load(std::memory_order_acquire);
+  seen.canary_ran_ns = board.canary_ran_ns.load(relaxed);
+  seen.canary_hash = board.canary_hash.load(relaxed);
+  seen.canary_failed = board.canary_failed.load(relaxed);
+  seen.step_seconds_p99 = step_seconds_p99(board);
+  return seen;
+}
+
+engine_watch::engine_watch(engine_watch_options options, std::optional<std::uint64_t> golden)
+    : options_(options),
+      golden_(golden),
+      ended_(options.failure_window),
+      error_rate_(options.error_rate_degraded_percent, options.error_rate_degraded_percent / 2),
+      queue_(options.queue_degraded_ratio, options.queue_clear_ratio) {}
+
+std::optional<engine_verdict> engine_watch::judge_start(const worker_observation& seen) const {
+  if (seen.phase == worker_phase::starting) return unhealthy("starting: the engine is being built");
+  if (seen.phase == worker_phase::refused) return unhealthy("the engine did not start: " + seen.refusal);
+  return std::nullopt;
+}
+
+std::optional<engine_verdict> engine_watch::judge_hang(const worker_observation& seen,
+                                                       steady_time now) const {
+  if (seen.busy_since_ns == 0) return std::nullopt;
+  // Progress from before this piece of work says nothing about it.
+  const auto still = since(now, std::max(seen.busy_since_ns, seen.last_progress_ns));
+  const auto ten_steps = std::chrono::duration_cast<std::chrono::nanoseconds>(
+      std::chrono::duration<double>(10 * seen.step_seconds_p99));
+  const auto limit = std::clamp<std::chrono::nanoseconds>(ten_steps, options_.min_hang, options_.max_hang);
+  if (still <= limit) return std::nullopt;
+  auto v = unhealthy(fmt::format("hung: {} without progress for {:.1f} s",
+                                 seen.phase == worker_phase::probing ? "a canary" : "a forward pass",
+                                 seconds(still)));
+  v.hung = true;
+  v.cannot_heal = still > options_.hard_hang;
+  return v;
+}
+
+std::optional<engine_verdict> engine_watch::judge_progress(const worker_observation& seen, steady_time now) {
+  const auto work = seen.generated_tokens + seen.prompt_tokens;
+  if (!work_moved_ || work != work_ || seen.running == 0) {
+    work_ = work;
+    work_moved_ = now;
+  }
+  if (now - *work_moved_ > options_.livelock) {
+    auto v = unhealthy(fmt::format("livelock: {} sequences run, but no token came for {:.0f} s", seen.running,
+                                   seconds(now - *work_moved_)));
+    v.hung = true;
+    return v;
+  }
+  if (seen.queued == 0 || seen.running > 0)
+    queue_stalled_since_.reset();
+  else if (!queue_stalled_since_)
+    queue_stalled_since_ = now;
+  if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue) {
+    auto v = unhealthy(fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s", seen.queued,
+                                   seconds(now - *queue_stalled_since_)));
+    v.hung = true;
+    v.cannot_heal = now - *queue_stalled_since_ > options_.hard_hang;
+    return v;
+  }
+  return std::nullopt;
+}
+
+std::optional<engine_verdict> engine_watch::judge_canary(const worker_observation& seen, steady_time now) {
+  if (!ready_since_) ready_since_ = now;
+  if (seen.canary_runs == 0) {
+    if (now - *ready_since_ > options_.canary_overdue)
+      return unhealthy("the canary (a forward pass with a known answer) has never completed");
+    return std::nullopt;
+  }
+  if (seen.canary_failed) return unhealthy("the canary (a forward pass with a known answer) failed");
+  if (!golden_) golden_ = seen.canary_hash;
+  if (seen.canary_hash != *golden_) {
+    auto v = unhealthy(
+        fmt::format("wrong results: the canary gave {:016x} instead of {:016x}", seen.canary_hash, *golden_));
+    v.wrong_results = true;
+    return v;
+  }
+  const auto age = since(now, seen.canary_ran_ns);
+  if (age > options_.canary_overdue)
+    return unhealthy(fmt::format("the canary is overdue: it last completed {:.0f} s ago", seconds(age)));
+  return std::nullopt;
+}
+
+std::optional<engine_verdict> engine_watch::judge_failures(const worker_observation& seen) {
+  const auto failed = seen.failed_sequences - ended_.oldest().failed;
+  const auto total = failed + (seen.finished_sequences - ended_.oldest().finished);
+  if (failed >= options_.failures_unhealthy && 2 * failed > total)
+    return unhealthy(fmt::format("{} of the last {} computations failed", failed, total));
+  const double percent = total < options_.error_rate_min_sequences
+                             ? 0
+                             : 100 * static_cast<double>(failed) / static_cast<double>(total);
+  if (error_rate_.update(percent))
+    return degraded(
+        fmt::format("high error rate: {:.0f} % of the last {} computations failed", percent, total));
+  return std::nullopt;
+}
+
+std::optional<engine_verdict> engine_watch::judge_load(const worker_observation& seen) {
+  if (seen.queue_capacity == 0) return std::nullopt;
+  if (!queue_.update(static_cast<double>(seen.queued) / static_cast<double>(seen.queue_capacity)))
+    return std::nullopt;
+  return degraded(
+      fmt::format("saturated: {} of {} places in the queue are taken", seen.queued, seen.queue_capacity));
+}
+
+engine_verdict engine_watch::judge(const worker_observation& seen, steady_time now) {
+  ended_.add(now, {seen.finished_sequences, seen.failed_sequences});
+  if (auto v = judge_start(seen)) return *v;
+  // Each looks at every observation, so that windows stay complete; the worst that was found first counts.
+  const auto hang = judge_hang(seen, now);
+  const auto progress = judge_progress(seen, now);
+  const auto canary = judge_canary(seen, now);
+  const auto failures = judge_failures(seen);
+  const auto load = judge_load(seen);
+  for (const auto* v : {&hang, &canary, &progress, &failures, &load})
+    if (*v && (*v)->status == health_status::unhealthy) return **v;
+  for (const auto* v : {&failures, &load})
+    if (*v) return **v;
+
+  engine_verdict v;
+  v.status = health_status::healthy;
+  v.takes_requests = true;
+  v.message = fmt::format("{} running, {} waiting, canary good", seen.running, seen.queued);
+  if (seen.canary_runs == 0) {  // not before its first proof
+    v.status = health_status::unhealthy;
+    v.takes_requests = false;
+    v.message = "starting: the first canary has not completed yet";
+  }
+  return v;
+}
+
+}  // namespace bitnet::actors

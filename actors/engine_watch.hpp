@@ -1,0 +1,98 @@
+#pragma once
+
+#include "actors/counter_window.hpp"
+#include "actors/health.hpp"
+#include "actors/hysteresis.hpp"
+#include "actors/worker_board.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace bitnet::actors {
+
+struct engine_watch_options {
+  std::chrono::milliseconds min_hang{2000};     ///< work without progress for this, or ten times the p99 of
+  std::chrono::milliseconds max_hang{30000};    ///< the steps up to this, is a hang
+  std::chrono::seconds hard_hang{60};           ///< a hang that lasts this long cannot be healed from inside
+  std::chrono::seconds livelock{30};            ///< steps without a token or a prefilled prompt token
+  std::chrono::seconds stalled_queue{10};       ///< sequences wait and none runs
+  std::chrono::seconds canary_overdue{90};      ///< no canary for this long
+  std::chrono::seconds failure_window{60};      ///< for failed computations
+  std::uint64_t failures_unhealthy = 3;         ///< failed computations within the window
+  std::uint64_t error_rate_min_sequences = 20;  ///< fewer in the window say nothing
+  double error_rate_degraded_percent = 10;      ///< and clears below half of it
+  double queue_degraded_ratio = 1.0;            ///< full
+  double queue_clear_ratio = 0.75;
+};
+
+/// Copy of a worker's board at one moment.
+struct worker_observation {
+  worker_phase phase = worker_phase::starting;
+  std::string refusal;
+  std::int64_t busy_since_ns = 0;
+  std::int64_t last_progress_ns = 0;
+  std::uint64_t running = 0;
+  std::uint64_t queued = 0;
+  std::uint64_t queue_capacity = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t generated_tokens = 0;
+  std::uint64_t finished_sequences = 0;
+  std::uint64_t failed_sequences = 0;
+  std::uint64_t canary_runs = 0;
+  std::int64_t canary_ran_ns = 0;
+  std::uint64_t canary_hash = 0;
+  bool canary_failed = false;
+  double step_seconds_p99 = 0;
+};
+worker_observation observe(const worker_board& board, std::uint64_t queue_capacity);
+
+struct engine_verdict {
+  health_status status = health_status::unhealthy;
+  std::string message;
+  bool cannot_heal = false;
+  bool takes_requests = false;  ///< route to it
+  bool hung = false;            ///< ask it to give up, and replace it when it does
+  bool wrong_results = false;   ///< the canary's hash is not the golden one: reload the weights
+};
+
+/// Judges one incarnation of a worker from outside, from what it delivers rather than from its being alive:
+/// loop counters tick in a livelock, and admission refreshes nothing here.
+class engine_watch {
+ public:
+  /// `golden`: the canary's hash that an earlier incarnation found on the same weights; nothing: the first
+  /// one found becomes it.
+  explicit engine_watch(engine_watch_options options = {}, std::optional<std::uint64_t> golden = {});
+
+  engine_verdict judge(const worker_observation& seen, steady_time now);
+
+  std::optional<std::uint64_t> golden() const noexcept { return golden_; }
+
+ private:
+  struct ended {
+    std::uint64_t finished = 0;
+    std::uint64_t failed = 0;
+  };
+
+  std::optional<engine_verdict> judge_start(const worker_observation& seen) const;
+  std::optional<engine_verdict> judge_hang(const worker_observation& seen, steady_time now) const;
+  std::optional<engine_verdict> judge_progress(const worker_observation& seen, steady_time now);
+  std::optional<engine_verdict> judge_canary(const worker_observation& seen, steady_time now);
+  std::optional<engine_verdict> judge_failures(const worker_observation& seen);
+  std::optional<engine_verdict> judge_load(const worker_observation& seen);
+
+  engine_watch_options options_;
+  std::optional<std::uint64_t> golden_;
+  std::uint64_t work_ = 0;  ///< tokens delivered and prefilled when last seen to move
+  std::optional<steady_time> work_moved_;
+  std::optional<steady_time> queue_stalled_since_;
+  std::optional<steady_time> ready_since_;
+  counter_window<ended> ended_;
+  hysteresis error_rate_;
+  hysteresis queue_;
+};
+
+}  // namespace bitnet::actors

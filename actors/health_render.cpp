@@ -1,0 +1,170 @@
+#include "actors/health_render.hpp"
+
+#include "actors/time_format.hpp"
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include <string_view>
+#include <utility>
+
+namespace bitnet::actors {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::string_view json_type = "application/json";
+constexpr std::string_view metrics_type = "text/plain; version=0.0.4; charset=utf-8";
+
+std::string header(unsigned status, std::string_view type, std::size_t length, bool keep_alive,
+                   std::string_view date) {
+  return fmt::format(
+      "HTTP/1.1 {}\r\nDate: {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\nContent-Length: {}\r\n"
+      "Connection: {}\r\n\r\n",
+      status == 200 ? "200 OK" : "503 Service Unavailable", date, type, length,
+      keep_alive ? "keep-alive" : "close");
+}
+
+rendered_answer answer(unsigned status, std::string_view type, std::string body, std::string_view date) {
+  rendered_answer result;
+  result.header_keep_alive = header(status, type, body.size(), true, date);
+  result.header_close = header(status, type, body.size(), false, date);
+  result.body = std::move(body);
+  return result;
+}
+
+json::string text(std::string_view s) {
+  return json::string(s.data(), s.size());
+}
+
+json::object render_build(const build_info& build) {
+  json::object o;
+  o["version"] = text(build.version);
+  o["git_sha"] = text(build.git_sha);
+  o["git_branch"] = text(build.git_branch);
+  o["build_timestamp"] = text(build.build_timestamp);
+  // The names of the schema that we are compatible with, and then what they mean here.
+  o["rustc_version"] = text(build.compiler_version);
+  o["cargo_target"] = text(build.target);
+  o["cargo_profile"] = text(build.profile);
+  o["compiler_version"] = text(build.compiler_version);
+  o["target"] = text(build.target);
+  o["profile"] = text(build.profile);
+  if (!build.cuda_version.empty()) o["cuda_version"] = text(build.cuda_version);
+  return o;
+}
+
+json::object render_component(const component_health& component) {
+  using std::chrono::duration_cast;
+  json::object o;
+  o["status"] = text(to_string(component.status));
+  o["message"] = text(component.message);
+  o["last_check"] = text(format_rfc3339(component.last_check));
+  o["response_time_ms"] = duration_cast<std::chrono::milliseconds>(component.response_time).count();
+  o["response_time_us"] = duration_cast<std::chrono::microseconds>(component.response_time).count();
+  return o;
+}
+
+json::object render_metrics(const health_metrics& metrics) {
+  json::object o;
+  o["active_requests"] = metrics.active_requests;
+  o["total_requests"] = metrics.total_requests;
+  o["error_rate_percent"] = metrics.error_rate_percent;
+  o["avg_response_time_ms"] = metrics.avg_response_time_ms;
+  o["memory_usage_mb"] = metrics.memory_usage_mb;
+  o["tokens_per_second"] = metrics.tokens_per_second;
+  o["cpu_usage_percent"] = metrics.cpu_usage_percent;
+  return o;
+}
+
+std::string status_body(health_status status, std::string_view timestamp, std::string_view reason = {}) {
+  json::object o;
+  o["status"] = text(to_string(status));
+  o["timestamp"] = text(timestamp);
+  if (!reason.empty()) o["reason"] = text(reason);
+  return json::serialize(o);
+}
+
+}  // namespace
+
+std::string_view to_string(health_status status) noexcept {
+  switch (status) {
+    case health_status::healthy:
+      return "healthy";
+    case health_status::degraded:
+      return "degraded";
+    case health_status::unhealthy:
+      return "unhealthy";
+  }
+  return "unhealthy";
+}
+
+unsigned health_status_code(const health_snapshot& snapshot, const render_options& options) noexcept {
+  switch (snapshot.overall) {
+    case health_status::healthy:
+      return 200;
+    case health_status::degraded:
+      return options.degraded_ok ? 200 : 503;
+    case health_status::unhealthy:
+      return 503;
+  }
+  return 503;
+}
+
+unsigned ready_status_code(const health_snapshot& snapshot) noexcept {
+  return snapshot.overall == health_status::healthy && !snapshot.draining ? 200 : 503;
+}
+
+unsigned live_status_code(const health_snapshot& snapshot, bool in_grace) noexcept {
+  return snapshot.cannot_heal || in_grace ? 503 : 200;
+}
+
+std::string render_health_json(const health_snapshot& snapshot) {
+  json::object components;
+  for (const auto& component : snapshot.components) components[component.name] = render_component(component);
+  json::object o;
+  o["status"] = text(to_string(snapshot.overall));
+  o["timestamp"] = text(format_rfc3339(snapshot.timestamp));
+  o["uptime_seconds"] = std::chrono::duration_cast<std::chrono::seconds>(snapshot.uptime).count();
+  o["version"] = text(snapshot.build.version);
+  if (!snapshot.reason.empty()) o["reason"] = text(snapshot.reason);
+  o["draining"] = snapshot.draining;
+  o["build"] = render_build(snapshot.build);
+  o["components"] = std::move(components);
+  o["metrics"] = render_metrics(snapshot.metrics);
+  return json::serialize(o);
+}
+
+std::unique_ptr<rendered_snapshot> render(const health_snapshot& snapshot, const render_options& options,
+                                          std::string metrics_text) {
+  const auto date = format_http_date(snapshot.timestamp);
+  const auto timestamp = format_rfc3339(snapshot.timestamp);
+  auto result = std::make_unique<rendered_snapshot>();
+  auto set = [&](probe which, unsigned status, std::string_view type, std::string body) {
+    result->answers[static_cast<std::size_t>(which)] = answer(status, type, std::move(body), date);
+  };
+  set(probe::health, health_status_code(snapshot, options), json_type, render_health_json(snapshot));
+  set(probe::ready, ready_status_code(snapshot), json_type,
+      status_body(snapshot.overall, timestamp, snapshot.reason));
+  set(probe::live, live_status_code(snapshot, false), json_type,
+      status_body(snapshot.cannot_heal ? health_status::unhealthy : health_status::healthy, timestamp));
+  set(probe::metrics, 200, metrics_type, std::move(metrics_text));
+  result->live_in_grace = answer(
+      live_status_code(snapshot, true), json_type,
+      status_body(snapshot.cannot_heal ? health_status::unhealthy : health_status::degraded, timestamp),
+      date);
+  return result;
+}
+
+rendered_answer render_stale(probe which, std::chrono::nanoseconds age, wall_time now) {
+  const auto what = age == std::chrono::nanoseconds::max()
+                        ? std::string("aggregator stuck: it has not published a snapshot yet")
+                        : fmt::format("aggregator stuck: the last snapshot is {} ms old",
+                                      std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
+  const auto date = format_http_date(now);
+  if (which == probe::metrics) return answer(503, metrics_type, "# stale: " + what + "\n", date);
+  return answer(503, json_type, status_body(health_status::unhealthy, format_rfc3339(now), what), date);
+}
+
+}  // namespace bitnet::actors

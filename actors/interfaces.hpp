@@ -1,0 +1,126 @@
+#pragma once
+
+#include "actors/messages.hpp"
+
+#include <caf/all.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+// Every actor of the server: who sends what to whom. "Errors" are those that the sender of a request may get
+// besides CAF's own (a dead receiver answers sec::request_receiver_down; describe() in error.hpp translates).
+// A handler answers at once unless its comment says "delayed".
+
+namespace bitnet::actors {
+
+/// token_sink_actor (messages.hpp): who wants the tokens of a request; implemented by the application.
+///   (token_frame)  from the worker, in order; the last one has finish != none and always comes, also where
+///                  the worker dies. When the sink itself ends, the worker cancels its requests.
+
+/// Owns one inference engine and its batching loop, on a thread of its own. Ends by itself only on an
+/// exception.
+using worker_actor = caf::typed_actor<
+    // Router: continue a sequence. Delayed by at most one step of the engine. The attempt is the sender's
+    // count of submissions of this request. Errors: the engine's refusals (invalid_request, prompt_too_long,
+    // out_of_kv_cache, queue_full), draining, no_worker (the engine did not start).
+    caf::replies_to<submit_atom, engine::generation_request, std::uint32_t,
+                    token_sink_actor>::with<submit_receipt>,
+    // Router: end a request; its sink gets a last frame with finish_reason::cancelled. Unknown: ignored.
+    caf::reacts_to<cancel_atom, engine::request_id>,
+    // Engine supervisor: refuse new requests from now on.
+    caf::reacts_to<drain_atom>,
+    // Itself, first: build the engine and its golden canary. Blocks its thread, seconds on large models.
+    caf::reacts_to<start_atom>,
+    // Itself: one step of the engine, then its frames.
+    caf::reacts_to<step_atom>,
+    // Itself, every second: run the canary if it is due.
+    caf::reacts_to<canary_atom>,
+    // Console. Delayed by at most one step.
+    caf::replies_to<status_atom>::with<worker_status>>;
+
+struct worker_board;
+
+/// A worker that takes requests, and where to read its load. Stays in this process.
+struct announced_worker {
+  worker_actor handle;
+  std::shared_ptr<const worker_board> board;
+  std::uint64_t capacity = 0;  ///< sequences that it runs or lets wait
+};
+
+}  // namespace bitnet::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::announced_worker)
+
+namespace bitnet::actors {
+
+/// The only address that clients keep. Chooses a worker for each request.
+using router_actor = caf::typed_actor<
+    // Application: start, or with `emitted` tokens resume, a sequence. Delayed: the worker answers. Errors:
+    // the worker's, and draining, no_worker, overloaded, known at once.
+    caf::replies_to<submit_atom, engine::generation_request, std::uint32_t,
+                    token_sink_actor>::with<submit_receipt>,
+    // Application: end a request wherever it runs.
+    caf::reacts_to<cancel_atom, engine::request_id>,
+    // Engine supervisor: this worker takes requests. Replaces older incarnations of the same id.
+    caf::reacts_to<announce_atom, announced_worker>,
+    // Engine supervisor: send this worker (id, incarnation) nothing new. Ignored for another incarnation than
+    // the known one.
+    caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
+    // Service: refuse new requests from now on. Answers true.
+    caf::replies_to<drain_atom>::with<bool>>;
+
+/// Publishes the health snapshot; see aggregation.hpp for the rules. Not supervised: when it ends or hangs,
+/// the snapshot goes stale, and every probe says so.
+using aggregator_actor = caf::typed_actor<
+    // Supervisors, each period: how their component is.
+    caf::reacts_to<component_report>,
+    // Memory supervisor, each period.
+    caf::reacts_to<memory_sample>,
+    // Engine supervisor, each period.
+    caf::reacts_to<engine_sample>,
+    // Itself, each publication period.
+    caf::reacts_to<tick_atom>,
+    // Service: readiness off. Answers true when the published snapshot says so.
+    caf::replies_to<drain_atom>::with<bool>,
+    // Root supervisor: restarting does not help any more; liveness fails from now on.
+    caf::reacts_to<escalate_atom, std::string>,
+    // Service: liveness fails when this actor ends (name for the message).
+    caf::reacts_to<watch_atom, caf::actor, std::string>>;
+
+/// Owns the worker: starts it when a model is there, watches it through shared atomics, replaces it.
+/// Component "inference_engine".
+using engine_supervisor_actor = caf::typed_actor<
+    // Model supervisor: run this model; replaces the running one.
+    caf::reacts_to<loaded_model>,
+    // Model supervisor: stop using the model now, its weights went bad (why). Until the next loaded_model.
+    caf::reacts_to<fence_atom, std::string>,
+    // Itself, each period.
+    caf::reacts_to<tick_atom>,
+    // Itself, after the back-off: start the next incarnation (generation; others are stale and ignored).
+    caf::reacts_to<restart_atom, std::uint64_t>>;
+
+/// Loads the model file and guards its identity. Component "model".
+using model_supervisor_actor = caf::typed_actor<
+    // Itself, each period.
+    caf::reacts_to<tick_atom>,
+    // Its loader, once.
+    caf::reacts_to<load_outcome>,
+    // Engine supervisor: the weights in memory give wrong results. Fences the engine off and loads the file
+    // again, or says that it does not help any more.
+    caf::reacts_to<reload_atom>,
+    // Root supervisor: send loaded models here.
+    caf::reacts_to<subscribe_atom, engine_supervisor_actor>>;
+
+/// Measures memory. Component "memory".
+using memory_supervisor_actor = caf::typed_actor<
+    // Itself, each period.
+    caf::reacts_to<tick_atom>>;
+
+/// Watches a GPU through NVML. Component "gpu", non-critical while the CPU can serve; absent from builds
+/// without CUDA.
+using gpu_supervisor_actor = caf::typed_actor<
+    // Itself, each period.
+    caf::reacts_to<tick_atom>>;
+
+}  // namespace bitnet::actors

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "actors/hysteresis.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/probes/memory.hpp"
+
+#include <chrono>
+#include <functional>
+#include <optional>
+
+namespace bitnet::actors {
+
+struct memory_supervisor_options {
+  aggregator_actor aggregator;
+  double degraded_percent = 80;
+  double unhealthy_percent = 90;
+  double clearance_percent = 3;  ///< a threshold clears this far below where it set
+  std::chrono::milliseconds period{1000};
+  /// Injected in tests.
+  std::function<std::optional<memory_sample>()> measure = [] { return measure_memory(); };
+};
+
+struct memory_supervisor_state {
+  static inline const char* name = "memory-supervisor";
+
+  memory_supervisor_actor::pointer self;
+  memory_supervisor_options options;
+  hysteresis degraded{80, 77};
+  hysteresis unhealthy{90, 87};
+
+  explicit memory_supervisor_state(memory_supervisor_actor::pointer owner) : self(owner) {}
+  void tick();
+
+ private:
+  component_report judge(const std::optional<memory_sample>& sample);
+};
+
+memory_supervisor_actor::behavior_type memory_supervisor(
+    memory_supervisor_actor::stateful_pointer<memory_supervisor_state> self,
+    memory_supervisor_options options);
+
+}  // namespace bitnet::actors

@@ -1,0 +1,283 @@
+#include "actors/service.hpp"
+
+#include "actors/aggregator.hpp"
+#include "actors/engine_supervisor.hpp"
+#include "actors/memory_supervisor.hpp"
+#include "actors/model_supervisor.hpp"
+#include "actors/probes/process.hpp"
+#include "actors/router.hpp"
+#include "actors/supervision.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace bitnet::actors {
+
+namespace {
+
+constexpr std::chrono::seconds control_timeout{5};
+
+class system_config : public caf::actor_system_config {
+ public:
+  explicit system_config(std::size_t threads) {
+    // Nothing but this function configures CAF: a stray caf-application.ini must not.
+    config_file_path.clear();
+    add_message_types<caf::id_block::bitnet>();
+    add_error_category(error_category, render_error);
+    set("scheduler.policy", caf::atom("sharing"));  // idle: no polling
+    set("scheduler.max-threads", threads);
+  }
+};
+
+/// `set` with a wrong name or type only prints, so what is in force is what must be looked at.
+std::optional<std::string> check_effective(const caf::actor_system& system, std::size_t threads) {
+  const auto& settings = caf::content(system.config());
+  const auto policy = caf::get_or(settings, "scheduler.policy", caf::atom(""));
+  if (policy != caf::atom("sharing"))
+    return fmt::format("CAF runs scheduler.policy={} instead of sharing; remove the override.",
+                       caf::to_string(policy));
+  const auto effective = caf::get_or(settings, "scheduler.max-threads", std::size_t{0});
+  if (effective != threads)
+    return fmt::format("CAF runs scheduler.max-threads={} instead of {}; remove the override.", effective,
+                       threads);
+  return std::nullopt;
+}
+
+std::optional<std::string> check_options(const service_options& o) {
+  if (o.model_path.empty()) return "No model is named; pass --model=FILE.";
+  if (o.scheduler_threads < 2) return "The actors need at least 2 scheduler threads.";
+  if (o.startup_grace.count() < 0) return "health.startup-grace must not be negative.";
+  if (!(o.memory_degraded_percent > 0 && o.memory_degraded_percent <= o.memory_unhealthy_percent &&
+        o.memory_unhealthy_percent <= 100))
+    return "health.memory-degraded-percent must be above 0 and at most health.memory-unhealthy-percent, "
+           "which "
+           "must be at most 100.";
+  return std::nullopt;
+}
+
+/// Ends the process where it is still there after `limit`: a hung engine holds the actor system's destructor
+/// for ever.
+class hard_deadline {
+ public:
+  explicit hard_deadline(std::chrono::milliseconds limit)
+      : thread_([this, limit] {
+          std::unique_lock lock(mutex_);
+          if (condition_.wait_for(lock, limit, [this] { return disarmed_; })) return;
+          std::_Exit(70);  // EX_SOFTWARE
+        }) {}
+  ~hard_deadline() {
+    {
+      const std::lock_guard lock(mutex_);
+      disarmed_ = true;
+    }
+    condition_.notify_one();
+    thread_.join();
+  }
+  hard_deadline(const hard_deadline&) = delete;
+  hard_deadline& operator=(const hard_deadline&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable condition_;
+  bool disarmed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+struct service::state {
+  explicit state(service_options o)
+      : options(std::move(o)),
+        store(std::make_shared<snapshot_store>()),
+        active_streams(std::make_shared<std::atomic<std::uint64_t>>(0)) {}
+
+  service_options options;
+  std::shared_ptr<snapshot_store> store;
+  std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
+
+  mutable std::mutex model_mutex;
+  std::shared_ptr<const engine::model> model;
+
+  std::optional<system_config> config;
+  std::optional<caf::actor_system> system;
+  aggregator_actor aggregator;
+  router_actor router;
+  caf::actor root;
+
+  std::shared_ptr<aggregation> make_aggregation() const;
+  std::vector<child_spec> children(const inference_backend& backend);
+  void start_actors(const inference_backend& backend);
+  template <class Handle>
+  bool end(const Handle& handle, std::chrono::milliseconds limit);
+  bool wait_idle(std::chrono::milliseconds limit) const;
+};
+
+std::shared_ptr<aggregation> service::state::make_aggregation() const {
+  aggregation_options a;
+  a.build = options.build;
+  a.degraded_ok = options.degraded_ok;
+  a.startup_grace = options.startup_grace;
+  a.cpu_count = options.cpu_count != 0 ? options.cpu_count : affinity_cpu_count();
+  a.cpu_time = process_cpu_time;
+  a.requests = options.requests;
+  a.metrics = options.metrics;
+  return std::make_shared<aggregation>(std::move(a), store, std::chrono::steady_clock::now());
+}
+
+std::vector<child_spec> service::state::children(const inference_backend& backend) {
+  // The later children need the handles of the earlier ones; only the supervisor's thread touches this.
+  struct started {
+    model_supervisor_actor model;
+  };
+  auto shared = std::make_shared<started>();
+
+  model_supervisor_options m;
+  m.path = options.model_path;
+  m.load_threads = options.load_threads;
+  m.backend = backend;
+  m.aggregator = aggregator;
+  m.on_loaded = [this](std::shared_ptr<const engine::model> loaded) {
+    const std::lock_guard lock(model_mutex);
+    model = std::move(loaded);
+  };
+
+  memory_supervisor_options mem;
+  mem.aggregator = aggregator;
+  mem.degraded_percent = options.memory_degraded_percent;
+  mem.unhealthy_percent = options.memory_unhealthy_percent;
+
+  engine_supervisor_options e;
+  e.generation = options.generation;
+  e.backend = backend;
+  e.aggregator = aggregator;
+  e.router = router;
+  e.active_streams = active_streams;
+
+  // The first two read files, which may block: threads of their own, so that a dead disk stops only them.
+  return {
+      {"model supervisor",
+       [m, shared](caf::event_based_actor* parent, std::uint64_t) {
+         shared->model = parent->spawn<caf::detached>(model_supervisor, m);
+         return caf::actor_cast<caf::actor>(shared->model);
+       }},
+      {"memory supervisor",
+       [mem](caf::event_based_actor* parent, std::uint64_t) {
+         return caf::actor_cast<caf::actor>(parent->spawn<caf::detached>(memory_supervisor, mem));
+       }},
+      {"engine supervisor",
+       [e, shared](caf::event_based_actor* parent, std::uint64_t) mutable {
+         e.model = shared->model;
+         const auto handle = parent->spawn(engine_supervisor, e);
+         parent->send(shared->model, subscribe_atom_v, handle);
+         return caf::actor_cast<caf::actor>(handle);
+       }},
+  };
+}
+
+void service::state::start_actors(const inference_backend& backend) {
+  auto judged = make_aggregation();
+  judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
+  aggregator = system->spawn(actors::aggregator, aggregator_options{std::move(judged)});
+  router = system->spawn(actors::router);
+
+  supervisor_options s;
+  s.name = "root supervisor";
+  s.children = children(backend);
+  s.escalate = [to = aggregator](const std::string& why) { caf::anon_send(to, escalate_atom_v, why); };
+  root = system->spawn(supervisor, std::move(s));
+  caf::anon_send(aggregator, watch_atom_v, root, "root supervisor");
+}
+
+template <class Handle>
+bool service::state::end(const Handle& handle, std::chrono::milliseconds limit) {
+  caf::scoped_actor self{*system};
+  self->monitor(handle);
+  self->send_exit(handle, caf::exit_reason::user_shutdown);
+  bool ended = false;
+  self->receive([&](const caf::down_msg&) { ended = true; }, caf::after(limit) >> [] {});
+  return ended;
+}
+
+bool service::state::wait_idle(std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (active_streams->load() != 0) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
+
+service::service(std::unique_ptr<state> s) : state_(std::move(s)) {}
+
+service::~service() {
+  if (state_->root) stop(std::chrono::milliseconds(0), std::chrono::seconds(10));
+}
+
+tl::expected<std::unique_ptr<service>, std::string> service::start(service_options options,
+                                                                   inference_backend backend) {
+  if (auto wrong = check_options(options)) return tl::unexpected(std::move(*wrong));
+  auto s = std::make_unique<state>(std::move(options));
+  s->config.emplace(s->options.scheduler_threads);
+  s->system.emplace(*s->config);
+  if (auto wrong = check_effective(*s->system, s->options.scheduler_threads))
+    return tl::unexpected(std::move(*wrong));
+  s->start_actors(backend);
+  return std::unique_ptr<service>(new service(std::move(s)));
+}
+
+const snapshot_store& service::snapshots() const noexcept {
+  return *state_->store;
+}
+router_actor service::router() const {
+  return state_->router;
+}
+caf::actor_system& service::system() noexcept {
+  return *state_->system;
+}
+bool service::idle() const noexcept {
+  return state_->active_streams->load() == 0;
+}
+
+std::shared_ptr<const engine::model> service::model() const {
+  const std::lock_guard lock(state_->model_mutex);
+  return state_->model;
+}
+
+void service::drain() {
+  if (!state_->aggregator) return;
+  caf::scoped_actor self{*state_->system};
+  auto ask = [&](const auto& actor, const char* name) {
+    self->request(actor, control_timeout, drain_atom_v)
+        .receive([](bool) {},
+                 [&](const caf::error& error) {
+                   spdlog::error("drain: the {} did not answer: {}", name, caf::to_string(error));
+                 });
+  };
+  ask(state_->aggregator, "aggregator");
+  ask(state_->router, "router");
+}
+
+bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::milliseconds hard_limit) {
+  if (!state_->root) return true;
+  const hard_deadline guard(drain_deadline + hard_limit);
+  drain();
+  const bool drained = state_->wait_idle(drain_deadline);
+  if (!drained) spdlog::warn("stop: {} requests are cut off", state_->active_streams->load());
+  if (!state_->end(state_->root, hard_limit)) spdlog::error("stop: an actor does not end");
+  state_->end(state_->router, control_timeout);
+  state_->end(state_->aggregator, control_timeout);
+  state_->root = nullptr;
+  state_->router = nullptr;
+  state_->aggregator = nullptr;
+  state_->system.reset();  // waits for every actor, hence the guard
+  return drained;
+}
+
+}  // namespace bitnet::actors

@@ -1,0 +1,102 @@
+#pragma once
+
+#include "actors/health.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/snapshot_store.hpp"
+#include "engine/generation.hpp"
+#include "engine/model.hpp"
+
+#include <prometheus/collectable.h>
+#include <tl/expected.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace bitnet::actors {
+
+struct inference_backend;
+
+/// Everything that the actors need to know; apps/ fills it from the configuration.
+struct service_options {
+  std::filesystem::path model_path;
+  engine::generation_options generation;  ///< threads, batch and cache sizes of the worker
+  std::size_t load_threads = 0;           ///< for packing weights; 0: all usable CPUs
+  std::size_t scheduler_threads = 2;      ///< of CAF, at least 2; inference has threads of its own
+  std::size_t cpu_count = 0;              ///< usable CPUs, for cpu_usage_percent; 0: the affinity mask's
+
+  build_info build;
+
+  std::chrono::milliseconds startup_grace{5000};
+  bool degraded_ok = false;
+  double memory_degraded_percent = 80;
+  double memory_unhealthy_percent = 90;
+
+  /// Counters of the API. Called by the aggregator at each publication (5 a second): must neither block nor
+  /// throw; relaxed atomics behind. Empty: all zero.
+  std::function<request_statistics()> requests;
+
+  /// More metric families for /metrics, for example a prometheus::Registry with latency histograms. Collected
+  /// by the aggregator at each publication.
+  std::vector<std::shared_ptr<prometheus::Collectable>> metrics;
+};
+
+/// Starts the actors in order and stops them in the reverse order. One a process, owned by main.
+///
+/// Start: configuration checked, actor system, aggregator (its first snapshot is published before `start`
+/// returns, so a front end may serve probes at once), then under one supervisor model, memory, engine with
+/// its worker, router. The model loads in the background: watch readiness, not `start`.
+class service {
+ public:
+  /// Fails with one sentence where the options are out of range or the actor system does not take its
+  /// settings. With the real engine.
+  static tl::expected<std::unique_ptr<service>, std::string> start(service_options options);
+
+  /// With another engine: tests, and devices to come.
+  static tl::expected<std::unique_ptr<service>, std::string> start(service_options options,
+                                                                   inference_backend backend);
+
+  /// Stops at once where `stop` was not called.
+  ~service();
+  service(const service&) = delete;
+  service& operator=(const service&) = delete;
+
+  /// The answers of the probes; any thread, wait-free, valid as long as the service is.
+  const snapshot_store& snapshots() const noexcept;
+
+  /// Where requests go (interfaces.hpp). Lives as long as the service and outlives workers: keep this handle,
+  /// never a worker's.
+  router_actor router() const;
+
+  /// For actors of the application: they must have ended before `stop` returns control to the caller's own
+  /// destructors; use `caf::scoped_actor` or spawn with `system().spawn`.
+  caf::actor_system& system() noexcept;
+
+  /// The loaded model for tokenising, nullptr until it is loaded. Any thread; takes a short lock. Keep the
+  /// pointer for one request only, so that a replaced model can go.
+  std::shared_ptr<const engine::model> model() const;
+
+  /// Readiness answers 503 from now on, the router refuses new requests with error_code::draining, running
+  /// ones go on. Cannot be undone. Any thread; returns once the published snapshot says so.
+  void drain();
+
+  /// True when no worker has a running or queued sequence.
+  bool idle() const noexcept;
+
+  /// drain(), waits up to `drain_deadline` for running requests, cancels the rest, ends the actors. The actor
+  /// system's own destructor may wait for a hung engine for ever: where the whole takes longer than
+  /// `drain_deadline + hard_deadline` the process ends with _Exit(70). Returns true when all requests ended
+  /// by themselves.
+  bool stop(std::chrono::milliseconds drain_deadline, std::chrono::milliseconds hard_deadline);
+
+ private:
+  struct state;
+  explicit service(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace bitnet::actors

@@ -1,0 +1,69 @@
+#pragma once
+
+#include "actors/inference_engine.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace bitnet::actors {
+
+enum class worker_phase : std::uint8_t {
+  starting,  ///< builds the engine
+  refused,   ///< the engine could not be built: `refusal` says why
+  idle,
+  stepping,  ///< in a step of the engine
+  probing,   ///< in a canary
+};
+
+/// What a worker shows of itself. The worker's thread writes; any thread reads, also while the worker is busy
+/// or hangs, because a busy actor answers no message. Relaxed atomics: figures of one moment may be a step
+/// apart.
+struct worker_board {
+  explicit worker_board(std::uint64_t worker, std::uint64_t incarnation_number)
+      : id(worker), incarnation(incarnation_number) {}
+
+  const std::uint64_t id;
+  const std::uint64_t incarnation;
+
+  std::atomic<worker_phase> phase{worker_phase::starting};
+  std::atomic<std::int64_t> busy_since_ns{0};  ///< steady clock; 0: not in the engine
+
+  // Load.
+  std::atomic<std::uint64_t> running{0};
+  std::atomic<std::uint64_t> queued{0};
+  std::atomic<std::uint64_t> streams{0};  ///< accepted and not yet finished
+  std::atomic<std::uint64_t> kv_blocks_used{0};
+  std::atomic<std::uint64_t> kv_blocks_total{0};
+
+  // Work since the incarnation began.
+  std::atomic<std::uint64_t> steps{0};
+  std::atomic<std::uint64_t> prompt_tokens{0};
+  std::atomic<std::uint64_t> cached_tokens{0};
+  std::atomic<std::uint64_t> generated_tokens{0};
+  std::atomic<std::uint64_t> preemptions{0};
+  std::atomic<std::uint64_t> finished_sequences{0};
+  std::atomic<std::uint64_t> failed_sequences{0};  ///< failed computations, not cancellations
+
+  // Canary: a forward pass with a known answer.
+  std::atomic<std::uint64_t> canary_runs{0};
+  std::atomic<std::int64_t> canary_ran_ns{0};  ///< steady clock, of the last completed run
+  std::atomic<std::uint64_t> canary_hash{0};   ///< of the last run
+  std::atomic<bool> canary_failed{false};      ///< the last run gave no hash
+
+  /// Durations of the last steps, nanoseconds; a ring in the order of `steps`.
+  static constexpr std::size_t step_ring_size = 256;
+  std::array<std::atomic<std::uint32_t>, step_ring_size> step_us{};
+
+  /// Set before `phase` leaves `starting`, then never changed: read only after seeing that (acquire).
+  std::shared_ptr<inference_engine> engine;  ///< for progress() only, outside the worker's thread
+  std::string refusal;
+};
+
+/// 99th percentile of the durations in the ring, seconds; 0 before the first step.
+double step_seconds_p99(const worker_board& board);
+
+}  // namespace bitnet::actors

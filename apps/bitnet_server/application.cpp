@@ -1,0 +1,217 @@
+#include "apps/bitnet_server/application.hpp"
+
+#include "actors/service.hpp"
+#include "apps/bitnet_server/api.hpp"
+#include "apps/bitnet_server/logging.hpp"
+#include "apps/bitnet_server/request_counters.hpp"
+#include "apps/build_info.hpp"
+#include "engine/gguf.hpp"
+#include "http/server.hpp"
+#include "kernels/instruction_set.hpp"
+#include "kernels/team.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <string>
+#include <thread>
+
+namespace bitnet::apps {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// After the drain: how long parts may take to end before the process ends without them.
+constexpr milliseconds hard_stop{10'000};
+/// What is left of answers being written when everything else has ended.
+constexpr milliseconds last_words{1'000};
+
+/// The signals that end the server. Blocked in every thread, taken by `wait` alone.
+class termination_signals {
+ public:
+  termination_signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+
+  int wait() const {
+    int number = 0;
+    while (sigwait(&set_, &number) != 0) {
+    }
+    return number;
+  }
+
+  /// True where one came within `limit`.
+  bool wait_for(milliseconds limit) const {
+    timespec t{};
+    t.tv_sec = limit.count() / 1000;
+    t.tv_nsec = limit.count() % 1000 * 1'000'000;
+    return sigtimedwait(&set_, nullptr, &t) > 0;
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+/// Serves the answers that the aggregator rendered.
+class snapshot_probes : public http::probe_source {
+ public:
+  explicit snapshot_probes(const actors::snapshot_store& store) : store_(store) {}
+
+  void append_answer(http::probe which, bool head, bool keep_alive, std::string& out) const override {
+    store_.append_answer(translate(which), head, keep_alive, out);
+  }
+
+ private:
+  static actors::probe translate(http::probe which) {
+    switch (which) {
+      case http::probe::health:
+        return actors::probe::health;
+      case http::probe::live:
+        return actors::probe::live;
+      case http::probe::ready:
+        return actors::probe::ready;
+      case http::probe::metrics:
+        return actors::probe::metrics;
+    }
+    return actors::probe::health;
+  }
+
+  const actors::snapshot_store& store_;
+};
+
+/// Nothing where the configuration names an instruction set that cannot run here.
+tl::expected<kernels::instruction_set, std::string> choose_kernels(const std::string& name) {
+  if (name == "auto") return kernels::best_instruction_set();
+  const auto isa = kernels::parse_instruction_set(name);
+  if (isa && kernels::is_supported(*isa)) return *isa;
+  std::string supported;
+  for (const auto each : kernels::supported_instruction_sets())
+    supported += fmt::format("{}{}", supported.empty() ? "" : ", ", kernels::to_string(each));
+  return tl::unexpected(
+      fmt::format("engine.kernels: this machine cannot run {}; it can run {}", name, supported));
+}
+
+tl::expected<actors::service_options, std::string> service_options(const config::server_config& config,
+                                                                   const request_counters& counters) {
+  const auto isa = choose_kernels(config.engine.kernels);
+  if (!isa) return tl::unexpected(isa.error());
+  if (config.engine.device.starts_with("cuda"))
+    return tl::unexpected(fmt::format("engine.device: this build has no CUDA, so not {}; use auto or cpu",
+                                      config.engine.device));
+  const auto& build = this_build();
+
+  actors::service_options o;
+  o.model_path = config.model;
+  o.generation.isa = *isa;
+  o.generation.threads = config.engine.threads;
+  o.generation.max_sequences = config.engine.max_sequences;
+  o.generation.max_queued = config.engine.max_queued;
+  o.generation.kv_cache_bytes = config.engine.kv_cache_mb << 20;
+  o.generation.prefill_chunk = config.engine.prefill_chunk;
+  o.load_threads = config.engine.threads;
+  o.cpu_count = kernels::usable_cpu_count();
+  o.build = {std::string{build.version},  std::string{build.git_sha},     std::string{build.git_branch},
+             std::string{build.built_at}, std::string{build.compiler},    std::string{build.target},
+             std::string{build.profile},  std::string{build.cuda_version}};
+  o.startup_grace = config.health.startup_grace;
+  o.degraded_ok = config.health.degraded_ok;
+  o.memory_degraded_percent = config.health.memory_degraded_percent;
+  o.memory_unhealthy_percent = config.health.memory_unhealthy_percent;
+  o.requests = [&counters] { return counters.read(); };
+  return o;
+}
+
+void log_access(const http::access_record& r) {
+  spdlog::info("{} {} {} {} {} bytes {:.1f} ms {}{}", r.remote_address, r.method, r.target, r.status,
+               r.response_bytes, static_cast<double>(r.duration.count()) / 1000.0, r.request_id,
+               r.completed ? "" : " cut off");
+}
+
+http::server_options server_options(const config::server_config& config) {
+  http::server_options o;
+  o.address = config.http.address;
+  o.port = config.http.port;
+  o.threads = static_cast<unsigned>(config.http.threads);
+  o.max_connections = config.http.max_connections;
+  o.limits.body_bytes = config.http.max_body_kb << 10;
+  o.limits.header_timeout = config.http.header_timeout;
+  o.limits.idle_timeout = config.http.idle_timeout;
+  o.limits.write_timeout = config.http.write_timeout;
+  o.routes = api_routes();
+  o.log = log_access;
+  return o;
+}
+
+/// Requests get `limit` to finish; a second signal ends the wait.
+void drain(actors::service& service, http::server& server, const request_counters& counters,
+           const termination_signals& signals, milliseconds limit) {
+  service.drain();
+  server.begin_drain();
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (counters.active() > 0 && std::chrono::steady_clock::now() < deadline) {
+    if (signals.wait_for(milliseconds{20})) {
+      spdlog::warn("second signal: not waiting for {} active requests", counters.active());
+      return;
+    }
+  }
+  if (counters.active() > 0)
+    spdlog::warn("drain.timeout is over: cutting off {} active requests", counters.active());
+}
+
+/// A `host:port` as it stands in a URL.
+std::string url_authority(const std::string& address, std::uint16_t port) {
+  return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
+                                                : fmt::format("[{}]:{}", address, port);
+}
+
+int refuse(const std::string& reason) {
+  stop_logging();
+  fmt::print(stderr, "bitnet-server: {}\n", reason);
+  return 1;
+}
+
+}  // namespace
+
+int serve(const config::server_config& config) {
+  const termination_signals signals;
+  start_logging(config.log);
+
+  // What can be known at once is said at once; what the loader finds later shows in /health.
+  if (const auto file = engine::gguf_file::open(config.model); !file) return refuse(file.error().message);
+
+  request_counters counters;
+  auto options = service_options(config, counters);
+  if (!options) return refuse(options.error());
+  auto service = actors::service::start(std::move(*options));
+  if (!service) return refuse(service.error());
+
+  const snapshot_probes probes{(*service)->snapshots()};
+  api_dispatcher api{**service, counters};
+  auto server = http::server::start(server_options(config), probes, api);
+  if (!server) {
+    (*service)->stop(milliseconds{0}, hard_stop);
+    return refuse(server.error());
+  }
+  spdlog::info("bitnet-server {} listening on http://{}", this_build().version,
+               url_authority(config.http.address, (*server)->port()));
+
+  const int signal = signals.wait();
+  spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  drain(**service, **server, counters, signals, config.drain.timeout);
+  (*server)->stop(last_words);
+  (*service)->stop(milliseconds{0}, hard_stop);
+  spdlog::info("stopped");
+  stop_logging();
+  return 0;
+}
+
+}  // namespace bitnet::apps

@@ -1,0 +1,14 @@
+#pragma once
+
+#include "config/server_config.hpp"
+
+namespace bitnet::apps {
+
+/// Makes spdlog's default logger write to stderr from a thread of its own: a log call never waits for the
+/// reader of stderr, it drops the oldest lines instead. Call once, before other threads.
+void start_logging(const config::server_config::log_section& config);
+
+/// Writes what is queued and ends the thread.
+void stop_logging();
+
+}  // namespace bitnet::apps

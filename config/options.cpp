@@ -1,0 +1,207 @@
+#include "config/options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <vector>
+
+namespace bitnet::config {
+
+namespace {
+
+using std::chrono::hours;
+using std::chrono::seconds;
+
+constexpr std::array<std::string_view, 1> isolations{"thread"};
+constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
+                                                       "avx_vnni", "avx512_vnni", "amx_int8"};
+constexpr std::array<std::string_view, 2> head_formats{"int8", "f16"};
+constexpr std::array<std::string_view, 6> log_levels{"trace", "debug", "info", "warning", "error", "off"};
+constexpr std::array<std::string_view, 2> log_formats{"text", "json"};
+
+// The makers below bind a field of server_config; `field` maps a (const) config to a reference.
+
+template <class Field>
+option text_option(std::string key, std::string hint, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::text,
+          std::move(hint),
+          std::move(help),
+          [field](server_config& c, std::string_view text) -> parsed<void> {
+            if (text.empty()) return tl::unexpected(std::string{"must not be empty"});
+            field(c) = std::string{text};
+            return {};
+          },
+          [field](const server_config& c) { return field(c); }};
+}
+
+template <class Field>
+option choice_option(std::string key, std::span<const std::string_view> choices, std::string help,
+                     Field field) {
+  auto hint = fmt::format("{}", fmt::join(choices.begin(), choices.end(), "|"));
+  return {std::move(key),
+          value_kind::text,
+          std::move(hint),
+          std::move(help),
+          [field, choices](server_config& c, std::string_view text) -> parsed<void> {
+            return parse_choice(text, choices).map([&](std::string v) { field(c) = std::move(v); });
+          },
+          [field](const server_config& c) { return field(c); }};
+}
+
+template <class Field>
+option number_option(std::string key, std::uint64_t min, std::uint64_t max, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::number,
+          "N",
+          std::move(help),
+          [field, min, max](server_config& c, std::string_view text) -> parsed<void> {
+            return parse_unsigned(text, min, max).map([&](std::uint64_t v) {
+              field(c) = static_cast<std::remove_reference_t<decltype(field(c))>>(v);
+            });
+          },
+          [field](const server_config& c) { return std::to_string(field(c)); }};
+}
+
+template <class Field>
+option bool_option(std::string key, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::boolean,
+          "true|false",
+          std::move(help),
+          [field](server_config& c, std::string_view text) -> parsed<void> {
+            return parse_bool(text).map([&](bool v) { field(c) = v; });
+          },
+          [field](const server_config& c) { return field(c) ? "true" : "false"; }};
+}
+
+template <class Field>
+option duration_option(std::string key, milliseconds min, milliseconds max, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::duration,
+          "TIME",
+          std::move(help),
+          [field, min, max](server_config& c, std::string_view text) -> parsed<void> {
+            return parse_duration(text, min, max).map([&](milliseconds v) { field(c) = v; });
+          },
+          [field](const server_config& c) { return format_duration(field(c)); }};
+}
+
+/// auto, cpu, cuda or cuda:N.
+option device_option() {
+  auto set = [](server_config& c, std::string_view text) -> parsed<void> {
+    const bool numbered = text.starts_with("cuda:") && parse_unsigned(text.substr(5), 0, 63).has_value();
+    if (text != "auto" && text != "cpu" && text != "cuda" && !numbered)
+      return tl::unexpected(fmt::format("must be auto, cpu, cuda or cuda:N, not '{}'", text));
+    c.engine.device = std::string{text};
+    return {};
+  };
+  return {"engine.device",
+          value_kind::text,
+          "auto|cpu|cuda[:N]",
+          "device that runs the model",
+          set,
+          [](const server_config& c) { return c.engine.device; }};
+}
+
+// clang-format off
+#define FIELD(path) [](auto& c) -> auto& { return c.path; }
+// clang-format on
+
+std::vector<option> declare() {
+  std::vector<option> all;
+  all.push_back(text_option("model", "FILE", "GGUF file of the ternary model to serve", FIELD(model)));
+
+  all.push_back(text_option("http.address", "ADDRESS", "address to listen on; 0.0.0.0 or :: for all",
+                            FIELD(http.address)));
+  all.push_back(
+      number_option("http.port", 0, 65535, "port to listen on; 0 takes a free one", FIELD(http.port)));
+  all.push_back(number_option("http.threads", 1, 256, "threads that serve HTTP", FIELD(http.threads)));
+  all.push_back(number_option("http.max-connections", 1, 1'000'000,
+                              "connections at once; more may only ask for health",
+                              FIELD(http.max_connections)));
+  all.push_back(number_option("http.max-body-kb", 1, 1'048'576, "largest request body in KiB",
+                              FIELD(http.max_body_kb)));
+  all.push_back(duration_option("http.header-timeout", milliseconds{100}, hours{1},
+                                "time a client has to send a request", FIELD(http.header_timeout)));
+  all.push_back(duration_option("http.idle-timeout", milliseconds{100}, hours{24},
+                                "time a connection may stay open between requests",
+                                FIELD(http.idle_timeout)));
+  all.push_back(duration_option("http.write-timeout", milliseconds{100}, hours{1},
+                                "time a client may take no byte of its answer", FIELD(http.write_timeout)));
+
+  all.push_back(device_option());
+  all.push_back(
+      choice_option("engine.isolation", isolations, "where the worker runs", FIELD(engine.isolation)));
+  all.push_back(number_option("engine.threads", 0, 1024, "threads of the engine; 0: every CPU it may use",
+                              FIELD(engine.threads)));
+  all.push_back(
+      choice_option("engine.kernels", kernel_names, "instruction set of the kernels", FIELD(engine.kernels)));
+  all.push_back(choice_option("engine.lm-head", head_formats, "format of the output projection",
+                              FIELD(engine.lm_head)));
+  all.push_back(number_option("engine.max-sequences", 1, 1024, "sequences decoded together",
+                              FIELD(engine.max_sequences)));
+  all.push_back(number_option("engine.max-queued", 0, 100'000, "requests that may wait; more get 429",
+                              FIELD(engine.max_queued)));
+  all.push_back(number_option("engine.kv-cache-mb", 0, 16'777'216,
+                              "memory of the KV cache in MiB; 0: automatic", FIELD(engine.kv_cache_mb)));
+  all.push_back(number_option("engine.prefill-chunk", 1, 8192, "prompt tokens worked on in one step",
+                              FIELD(engine.prefill_chunk)));
+
+  all.push_back(duration_option("health.startup-grace", milliseconds{0}, hours{1},
+                                "time after start in which /health/live answers 503",
+                                FIELD(health.startup_grace)));
+  all.push_back(
+      bool_option("health.degraded-ok", "/health answers 200 when degraded", FIELD(health.degraded_ok)));
+  all.push_back(number_option("health.memory-degraded-percent", 1, 100, "memory use that counts as degraded",
+                              FIELD(health.memory_degraded_percent)));
+  all.push_back(number_option("health.memory-unhealthy-percent", 1, 100,
+                              "memory use that counts as unhealthy", FIELD(health.memory_unhealthy_percent)));
+  all.push_back(duration_option("health.canary-period", seconds{1}, hours{24},
+                                "time between known-answer forward passes", FIELD(health.canary_period)));
+
+  all.push_back(duration_option("drain.timeout", milliseconds{0}, hours{24},
+                                "time that streams get to finish after SIGTERM", FIELD(drain.timeout)));
+
+  all.push_back(
+      choice_option("log.level", log_levels, "least severe message that is logged", FIELD(log.level)));
+  all.push_back(
+      choice_option("log.format", log_formats, "one line of text or of JSON an event", FIELD(log.format)));
+  return all;
+}
+
+#undef FIELD
+
+}  // namespace
+
+std::string option::environment_name() const {
+  std::string result = "BITNET_";
+  for (const char c : key)
+    result += c == '.' || c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return result;
+}
+
+std::string_view option::section() const noexcept {
+  const auto dot = key.find('.');
+  return dot == std::string::npos ? std::string_view{} : std::string_view{key}.substr(0, dot);
+}
+
+std::string_view option::name() const noexcept {
+  const auto dot = key.find('.');
+  return dot == std::string::npos ? std::string_view{key} : std::string_view{key}.substr(dot + 1);
+}
+
+std::span<const option> options() {
+  static const std::vector<option> all = declare();
+  return all;
+}
+
+const option* find_option(std::string_view key) {
+  const auto all = options();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const option& o) { return o.key == key; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+}  // namespace bitnet::config

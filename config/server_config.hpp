@@ -1,0 +1,60 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitnet::config {
+
+using std::chrono::milliseconds;
+
+/// Everything an operator can set. The defaults here are the documented ones; config/options.cpp declares for
+/// each field its key, range and help, and nothing else in the server reads a flag, a file or the
+/// environment.
+struct server_config {
+  std::string model;  ///< path of the GGUF file
+
+  struct http_section {
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 8080;  ///< 0: any free port, printed at start
+    std::size_t threads = 2;
+    std::size_t max_connections = 1024;
+    std::size_t max_body_kb = 4096;
+    milliseconds header_timeout{10'000};
+    milliseconds idle_timeout{75'000};
+    milliseconds write_timeout{30'000};
+  } http;
+
+  struct engine_section {
+    std::string device = "auto";  ///< auto, cpu, or cuda[:N]
+    std::string isolation = "thread";
+    std::size_t threads = 0;       ///< 0: all CPUs this process may use
+    std::string kernels = "auto";  ///< auto, or an instruction set's name
+    std::string lm_head = "int8";  ///< int8 or f16
+    std::size_t max_sequences = 16;
+    std::size_t max_queued = 256;
+    std::size_t kv_cache_mb = 0;  ///< 0: chosen from the context length and the memory at hand
+    std::size_t prefill_chunk = 256;
+  } engine;
+
+  struct health_section {
+    milliseconds startup_grace{5'000};
+    bool degraded_ok = false;
+    unsigned memory_degraded_percent = 80;
+    unsigned memory_unhealthy_percent = 90;
+    milliseconds canary_period{10'000};
+  } health;
+
+  struct drain_section {
+    milliseconds timeout{30'000};
+  } drain;
+
+  struct log_section {
+    std::string level = "info";
+    std::string format = "text";  ///< text or json
+  } log;
+};
+
+}  // namespace bitnet::config

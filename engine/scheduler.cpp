@@ -1,0 +1,136 @@
+#include "engine/scheduler.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace bitnet::engine {
+
+namespace {
+
+std::size_t blocks_for(std::size_t tokens) noexcept {
+  return (tokens + kernels::kv_block_tokens - 1) / kernels::kv_block_tokens;
+}
+
+}  // namespace
+
+scheduler::scheduler(kv_cache& cache, const limits& most) : cache_(cache), limits_(most) {
+  running_.reserve(most.sequences);
+  plan_.reserve(most.sequences);
+}
+
+bool scheduler::contains(request_id id) const noexcept {
+  const auto has_id = [id](const auto& s) { return s->request.id == id; };
+  return std::any_of(running_.begin(), running_.end(), has_id) ||
+         std::any_of(queue_.begin(), queue_.end(), has_id);
+}
+
+std::span<const planned_chunk> scheduler::plan() {
+  admit();
+  plan_.clear();
+  auto prefill_left = limits_.prefill_chunk;
+  // Oldest first, so that whoever is preempted has no place in the plan yet. `running_` may shrink meanwhile.
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    auto& s = *running_[i];
+    const auto pending = s.tokens.size() - s.computed;
+    const auto count = pending == 1 ? 1 : std::min(pending, prefill_left);
+    if (count == 0) continue;
+    if (!reserve_blocks(s, s.computed + count)) break;
+    if (pending != 1) prefill_left -= count;
+    plan_.push_back({&s, count});
+  }
+  return plan_;
+}
+
+void scheduler::mark_computed(const planned_chunk& chunk) {
+  auto& s = *chunk.target;
+  s.computed += chunk.count;
+  if (!limits_.prefix_cache) return;
+  for (; (s.published + 1) * kernels::kv_block_tokens <= s.computed; ++s.published)
+    s.prefix = cache_.publish(s.blocks[s.published], s.prefix, s.block_tokens(s.published));
+}
+
+std::unique_ptr<sequence> scheduler::remove(request_id id, bool sound) {
+  const auto has_id = [id](const auto& s) { return s->request.id == id; };
+  std::unique_ptr<sequence> removed;
+  if (const auto r = std::find_if(running_.begin(), running_.end(), has_id); r != running_.end()) {
+    removed = std::move(*r);
+    running_.erase(r);
+  } else if (const auto q = std::find_if(queue_.begin(), queue_.end(), has_id); q != queue_.end()) {
+    removed = std::move(*q);
+    queue_.erase(q);
+  }
+  if (!removed) return nullptr;
+  if (!sound) {
+    for (const auto block : removed->blocks) cache_.forget(block);
+  }
+  release_blocks(*removed);
+  return removed;
+}
+
+void scheduler::admit() {
+  while (!queue_.empty() && running_.size() < limits_.sequences) {
+    if (!admit(*queue_.front())) return;
+    running_.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+}
+
+/// Takes the blocks that the prefix cache has. Refuses where the rest of the prompt does not fit, and a block
+/// for each running sequence besides: otherwise the newcomer would soon be preempted.
+bool scheduler::admit(sequence& s) {
+  if (limits_.prefix_cache) {
+    // The last token is computed in any case: its logits are needed.
+    const auto full_blocks = (s.tokens.size() - 1) / kernels::kv_block_tokens;
+    while (s.blocks.size() < full_blocks) {
+      const auto hit = cache_.find(s.prefix, s.block_tokens(s.blocks.size()));
+      if (!hit) break;
+      s.blocks.push_back(hit->first);
+      s.prefix = hit->second;
+    }
+    s.published = s.blocks.size();
+    s.computed = s.published * kernels::kv_block_tokens;
+  }
+  const auto missing = blocks_for(s.tokens.size()) - s.blocks.size();
+  if (missing + running_.size() > cache_.free_blocks()) {
+    release_blocks(s);
+    return false;
+  }
+  cached_tokens_ += s.computed;
+  if (!std::exchange(s.admitted_before, true))
+    s.cached_tokens = std::min(s.computed, s.request.prompt.size());
+  return true;
+}
+
+/// Blocks for the first `length` tokens; preempts younger sequences for them. False where `s` itself was the
+/// youngest and had to go.
+bool scheduler::reserve_blocks(sequence& s, std::size_t length) {
+  while (s.blocks.size() < blocks_for(length)) {
+    if (const auto block = cache_.allocate()) {
+      s.blocks.push_back(*block);
+      continue;
+    }
+    const bool was_youngest = running_.back().get() == &s;
+    preempt_youngest();
+    if (was_youngest) return false;
+  }
+  return true;
+}
+
+void scheduler::preempt_youngest() {
+  release_blocks(*running_.back());
+  queue_.push_front(std::move(running_.back()));
+  running_.pop_back();
+  ++preemptions_;
+}
+
+void scheduler::release_blocks(sequence& s) noexcept {
+  while (!s.blocks.empty()) {
+    cache_.release(s.blocks.back());
+    s.blocks.pop_back();
+  }
+  s.computed = 0;
+  s.published = 0;
+  s.prefix = 0;
+}
+
+}  // namespace bitnet::engine

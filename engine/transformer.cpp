@@ -1,0 +1,331 @@
+#include "engine/transformer.hpp"
+
+#include "engine/transformer_state.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <initializer_list>
+
+namespace bitnet::engine {
+
+namespace {
+
+std::int64_t now_ns() noexcept {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// y = W x for the whole batch; y's rows are W's rows.
+struct product {
+  const kernels::ternary_matrix& w;
+  token_matrix& y;
+};
+
+}  // namespace
+
+const char* to_string(operation op) noexcept {
+  switch (op) {
+    case operation::embedding:
+      return "embedding";
+    case operation::attention_norm:
+      return "attention_norm";
+    case operation::qkv_matmul:
+      return "qkv_matmul";
+    case operation::rope_and_store:
+      return "rope_and_store";
+    case operation::attention:
+      return "attention";
+    case operation::attention_sub_norm:
+      return "attention_sub_norm";
+    case operation::output_matmul:
+      return "output_matmul";
+    case operation::ffn_norm:
+      return "ffn_norm";
+    case operation::gate_up_matmul:
+      return "gate_up_matmul";
+    case operation::ffn_sub_norm:
+      return "ffn_sub_norm";
+    case operation::down_matmul:
+      return "down_matmul";
+    case operation::output_norm:
+      return "output_norm";
+    case operation::head_matmul:
+      return "head_matmul";
+  }
+  return "unknown";
+}
+
+/// One member's part in a pass. Steps that go token by token are split over the tokens; with a single token
+/// each member does them all on buffers of its own, which is cheaper than a barrier. Products are split over
+/// row blocks, attention over (chunk, queries, KV head).
+class forward_member {
+ public:
+  forward_member(transformer::state& s, kernels::team_member& member)
+      : s_(s),
+        member_(member),
+        config_(s.weights.config),
+        alone_(s.rows.size() == 1),
+        tokens_(alone_ ? *s.own[member.index()] : s.shared),
+        my_rows_(alone_ ? kernels::work_range{0, 1} : member.share(s.rows.size())),
+        lap_start_(now_ns()) {}
+
+  void run() {
+    embed();
+    for (std::size_t layer = 0; layer < s_.weights.blocks.size(); ++layer) {
+      if (!run_layer(layer)) return;
+    }
+    add_projected();
+    if (!s_.logits_rows.empty()) compute_logits();
+  }
+
+ private:
+  /// x += attention(norm(x)); x += ffn(norm(x)). False when the pass was cancelled.
+  bool run_layer(std::size_t layer) {
+    const auto& block = s_.weights.blocks[layer];
+    if (member_.index() == 0) report_progress(layer);
+
+    // After the first layer, what the FFN before projected is still to be added.
+    if (layer != 0) add_projected();
+    normalise(block.attn_norm, tokens_.block_input);
+    tokens_done(operation::attention_norm);
+    multiply({{block.attn_q, s_.q}, {block.attn_k, s_.k}, {block.attn_v, s_.v}}, tokens_.block_input);
+    barrier(operation::qkv_matmul);
+    if (s_.cancelled) return false;
+    rotate_and_store(layer);
+    barrier(operation::rope_and_store);
+    attend(layer);
+    barrier(operation::attention);
+    normalise_inner(s_.attended, block.attn_sub_norm, tokens_.output_input);
+    tokens_done(operation::attention_sub_norm);
+    multiply({{block.attn_output, s_.projected}}, tokens_.output_input);
+    barrier(operation::output_matmul);
+
+    add_projected();
+    normalise(block.ffn_norm, tokens_.block_input);
+    tokens_done(operation::ffn_norm);
+    multiply_gate_up(block);
+    barrier(operation::gate_up_matmul);
+    normalise_inner(s_.gate, block.ffn_sub_norm, tokens_.down_input);
+    tokens_done(operation::ffn_sub_norm);
+    multiply({{block.ffn_down, s_.projected}}, tokens_.down_input);
+    barrier(operation::down_matmul);
+    return true;
+  }
+
+  void embed() {
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r)
+      s_.weights.embedding->row(s_.rows[r].token, tokens_.residual.row(r));
+    lap(operation::embedding);
+  }
+
+  void report_progress(std::size_t layer) {
+    s_.progress->layer.store(static_cast<std::uint32_t>(layer), std::memory_order_relaxed);
+    s_.progress->last_progress_ns.store(now_ns(), std::memory_order_relaxed);
+    // Read by the others after the next barrier, written again only after further ones.
+    s_.cancelled = s_.progress->cancel.load(std::memory_order_relaxed);
+  }
+
+  /// residual += the last product's output.
+  void add_projected() {
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r)
+      s_.vector.add(s_.projected.row(r), tokens_.residual.row(r), config_.embedding_length);
+  }
+
+  /// out = quantise(rms_norm(residual)).
+  void normalise(const std::vector<float>& weight, kernels::quantized_activations& out) {
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
+      s_.vector.rms_norm(tokens_.residual.row(r), weight.data(), config_.rms_epsilon, tokens_.normed.row(r),
+                         config_.embedding_length);
+      quantise(tokens_.normed.row(r), out, r);
+    }
+  }
+
+  /// out = quantise(sub_norm(x)), or quantise(x) in models without sub-norms.
+  void normalise_inner(const token_matrix& x, const std::vector<float>& weight,
+                       kernels::quantized_activations& out) {
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
+      const auto* input = x.row(r);
+      if (!weight.empty()) {
+        s_.vector.rms_norm(input, weight.data(), config_.rms_epsilon, tokens_.normed.row(r), x.cols());
+        input = tokens_.normed.row(r);
+      }
+      quantise(input, out, r);
+    }
+  }
+
+  /// A row that holds NaN or infinity gets the scale NaN.
+  void quantise(const float* x, kernels::quantized_activations& out, std::size_t r) {
+    s_.matmul.quantize_row(x, out, r);
+    if (std::isnan(out.row_scale()[r])) note_failure(r);
+  }
+
+  void note_failure(std::size_t r) {
+    if (!alone_ || member_.index() == 0) s_.row_failed[r] = 1;
+  }
+
+  /// All products read the same input; their row blocks count as one range, shared evenly.
+  void multiply(std::initializer_list<product> products, const kernels::quantized_activations& x) {
+    std::size_t total = 0;
+    for (const auto& p : products) total += p.w.block_count();
+    const auto mine = member_.share(total);
+    std::size_t start = 0;
+    for (const auto& p : products) {
+      const auto end = start + p.w.block_count();
+      const auto first = std::clamp(mine.first, start, end);
+      const auto last = std::clamp(mine.last, start, end);
+      if (first < last)
+        s_.matmul.ternary_matmul(p.w, x, p.y.row(0), p.y.cols(), {first - start, last - start});
+      start = end;
+    }
+  }
+
+  /// gate = activation(gate) * up on the rows that this member has just computed of both.
+  void multiply_gate_up(const block_weights& block) {
+    const auto mine = member_.share(block.ffn_gate.block_count());
+    s_.matmul.ternary_matmul(block.ffn_gate, tokens_.block_input, s_.gate.row(0), s_.gate.cols(), mine);
+    s_.matmul.ternary_matmul(block.ffn_up, tokens_.block_input, s_.up.row(0), s_.up.cols(), mine);
+    constexpr auto block_rows = kernels::ternary_matrix::block_rows;
+    const auto first = mine.first * block_rows;
+    const auto last = std::min(mine.last * block_rows, s_.gate.cols());
+    if (first >= last) return;
+    const auto activate = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
+                                                                             : s_.vector.silu_gate;
+    for (std::size_t r = 0; r < s_.rows.size(); ++r) {
+      auto* gate = s_.gate.row(r) + first;
+      activate(gate, s_.up.row(r) + first, gate, last - first);
+    }
+  }
+
+  void rotate_and_store(std::size_t layer) {
+    if (alone_) {  // queries and keys on two members, where there are two
+      if (member_.index() == 0) rotate_and_store_key(layer, 0);
+      if (member_.index() + 1 == member_.size()) rotate_query(0);
+      return;
+    }
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
+      rotate_query(r);
+      rotate_and_store_key(layer, r);
+    }
+  }
+
+  void rotate_query(std::size_t r) {
+    const auto position = s_.rows[r].position;
+    s_.vector.rope(s_.q.row(r), config_.head_count, config_.head_dim, s_.rope.cos(position),
+                   s_.rope.sin(position), config_.rope);
+  }
+
+  void rotate_and_store_key(std::size_t layer, std::size_t r) {
+    const auto& row = s_.rows[r];
+    s_.vector.rope(s_.k.row(r), config_.kv_head_count, config_.head_dim, s_.rope.cos(row.position),
+                   s_.rope.sin(row.position), config_.rope);
+    const auto block = s_.chunks[row.chunk].blocks[row.position / kernels::kv_block_tokens];
+    s_.vector.store_kv(s_.cache->data(block, layer), row.position % kernels::kv_block_tokens, s_.k.row(r),
+                       s_.v.row(r), config_.kv_head_count, config_.head_dim);
+  }
+
+  void attend(std::size_t layer) {
+    auto& list = s_.block_lists[member_.index()];
+    for (;;) {
+      const auto index = s_.next_item[layer].fetch_add(1, std::memory_order_relaxed);
+      if (index >= s_.attention_items.size()) return;
+      const auto& item = s_.attention_items[index];
+      const auto& chunk = s_.chunks[item.chunk];
+      const auto blocks =
+          (item.position + item.queries + kernels::kv_block_tokens - 1) / kernels::kv_block_tokens;
+      for (std::size_t b = 0; b < blocks; ++b) list[b] = s_.cache->data(chunk.blocks[b], layer);
+      const kernels::attention_args args{.q = s_.q.row(item.row),
+                                         .q_stride = s_.q.cols(),
+                                         .out = s_.attended.row(item.row),
+                                         .out_stride = s_.attended.cols(),
+                                         .kv_blocks = list.data(),
+                                         .query_count = item.queries,
+                                         .position = item.position,
+                                         .heads = config_.head_count,
+                                         .kv_heads = config_.kv_head_count,
+                                         .head_dim = config_.head_dim,
+                                         .scale = s_.attention_scale};
+      s_.vector.attention(args, item.kv_head, item.kv_head + 1);
+    }
+  }
+
+  void compute_logits() {
+    const auto count = s_.logits_rows.size();
+    if (!alone_) member_.barrier();  // the residual of a row may be another member's
+    const auto mine = alone_ ? kernels::work_range{0, 1} : member_.share(count);
+    for (auto i = mine.first; i < mine.last; ++i) {
+      auto* normed = tokens_.head_floats.row(i);
+      s_.vector.rms_norm(tokens_.residual.row(s_.logits_rows[i]), s_.weights.output_norm.data(),
+                         config_.rms_epsilon, normed, config_.embedding_length);
+      s_.matmul.quantize_row(normed, tokens_.head_input, i);  // an f16 head needs only what it says about NaN
+      if (std::isnan(tokens_.head_input.row_scale()[i])) note_failure(s_.logits_rows[i]);
+    }
+    tokens_done(operation::output_norm);
+    const auto& head = s_.weights.head;
+    const auto blocks = member_.share(head.block_count());
+    if (head.storage_format() == kernels::head_matrix::format::int8) {
+      s_.matmul.head_int8(head, tokens_.head_input, s_.logits.row(0), s_.logits.cols(), blocks);
+    } else {
+      s_.matmul.head_f16(head, tokens_.head_floats.row(0), tokens_.head_floats.cols(), count,
+                         s_.logits.row(0), s_.logits.cols(), blocks);
+    }
+    barrier(operation::head_matmul);
+  }
+
+  void barrier(operation op) {
+    member_.barrier();
+    lap(op);
+  }
+
+  /// Ends a step that went token by token.
+  void tokens_done(operation op) {
+    if (!alone_) member_.barrier();
+    lap(op);
+  }
+
+  void lap(operation op) {
+    if (s_.profile == nullptr || member_.index() != 0) return;
+    const auto now = now_ns();
+    s_.profile->seconds[static_cast<std::size_t>(op)] += 1e-9 * static_cast<double>(now - lap_start_);
+    lap_start_ = now;
+  }
+
+  transformer::state& s_;
+  kernels::team_member& member_;
+  const model_config& config_;
+  const bool alone_;  ///< one token: every member has its own token buffers
+  token_buffers& tokens_;
+  const kernels::work_range my_rows_;
+  std::int64_t lap_start_;
+};
+
+transformer::transformer(const model_weights& weights, kernels::team& team, kernels::instruction_set isa,
+                         const limits& most, forward_profile* profile)
+    : state_(std::make_unique<state>(weights, team, isa, most, profile)) {}
+
+transformer::~transformer() = default;
+
+forward_status transformer::forward(std::span<const batch_chunk> chunks, kv_cache& cache,
+                                    struct progress& progress) {
+  auto& s = *state_;
+  s.cache = &cache;
+  s.progress = &progress;
+  s.prepare(chunks);
+  s.team.run([&s](kernels::team_member& member) { forward_member(s, member).run(); });
+  if (s.cancelled) return forward_status::cancelled;
+  for (std::size_t r = 0; r < s.rows.size(); ++r) s.chunk_failed[s.rows[r].chunk] |= s.row_failed[r];
+  if (s.profile != nullptr) ++s.profile->passes;
+  progress.last_progress_ns.store(now_ns(), std::memory_order_relaxed);
+  return forward_status::complete;
+}
+
+std::span<float> transformer::logits(std::size_t index) noexcept {
+  return {state_->logits.row(index), state_->logits.cols()};
+}
+
+bool transformer::failed(std::size_t chunk) const noexcept {
+  return state_->chunk_failed[chunk] != 0;
+}
+
+}  // namespace bitnet::engine

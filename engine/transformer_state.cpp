@@ -1,0 +1,96 @@
+#include "engine/transformer_state.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bitnet::engine {
+
+namespace {
+
+/// Queries that one attention item covers: they share each block of keys while it is in the cache.
+constexpr std::size_t queries_per_item = 16;
+
+std::size_t longest_input(const model_config& config) noexcept {
+  return std::max({std::size_t{config.embedding_length}, std::size_t{config.query_length()},
+                   std::size_t{config.feed_forward_length}});
+}
+
+}  // namespace
+
+token_buffers::token_buffers(const model_config& config, std::size_t rows, std::size_t logits_rows)
+    : residual(rows, config.embedding_length),
+      normed(rows, longest_input(config)),
+      head_floats(logits_rows, config.embedding_length),
+      embedding_length_(config.embedding_length),
+      query_length_(config.query_length()),
+      feed_forward_length_(config.feed_forward_length) {
+  resize(rows, logits_rows);
+}
+
+void token_buffers::resize(std::size_t rows, std::size_t logits_rows) {
+  block_input.resize(rows, embedding_length_);
+  output_input.resize(rows, query_length_);
+  down_input.resize(rows, feed_forward_length_);
+  head_input.resize(logits_rows, embedding_length_);
+}
+
+transformer::state::state(const model_weights& w, kernels::team& t, kernels::instruction_set isa,
+                          const limits& most, forward_profile* p)
+    : weights(w),
+      team(t),
+      matmul(kernels::matmul_kernels_for(isa)),
+      vector(kernels::vector_kernels_for(isa)),
+      profile(p),
+      rope(w.config),
+      attention_scale(1.0F / std::sqrt(static_cast<float>(w.config.head_dim))),
+      next_item(w.config.block_count),
+      chunk_failed(most.chunks),
+      row_failed(most.rows),
+      shared(w.config, most.rows, most.logits_rows),
+      q(most.rows, w.config.query_length()),
+      k(most.rows, w.config.kv_length()),
+      v(most.rows, w.config.kv_length()),
+      attended(most.rows, w.config.query_length()),
+      projected(most.rows, w.config.embedding_length),
+      gate(most.rows, w.config.feed_forward_length),
+      up(most.rows, w.config.feed_forward_length),
+      logits(most.logits_rows, w.config.vocabulary_size) {
+  rows.reserve(most.rows);
+  logits_rows.reserve(most.logits_rows);
+  // Every chunk has at most one item that is not full, for each KV head.
+  attention_items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
+  for (std::size_t i = 0; i < t.size(); ++i) {
+    own.push_back(std::make_unique<token_buffers>(w.config, 1, 1));
+    block_lists.emplace_back(kv_blocks_per_context(w.config));
+  }
+}
+
+void transformer::state::prepare(std::span<const batch_chunk> batch) {
+  chunks = batch;
+  rows.clear();
+  logits_rows.clear();
+  attention_items.clear();
+  for (std::uint32_t c = 0; c < batch.size(); ++c) {
+    const auto& chunk = batch[c];
+    const auto count = chunk.tokens.size();
+    for (std::size_t first = 0; first < count; first += queries_per_item) {
+      const auto queries = std::min(queries_per_item, count - first);
+      for (std::uint32_t head = 0; head < weights.config.kv_head_count; ++head)
+        attention_items.push_back({c, head, rows.size() + first, chunk.position + first, queries});
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i + chunk.logits >= count) logits_rows.push_back(rows.size());
+      rows.push_back({chunk.tokens[i], c, chunk.position + i});
+    }
+    chunk_failed[c] = 0;
+  }
+  // Long pieces first, so that the members finish together.
+  std::sort(attention_items.begin(), attention_items.end(),
+            [](const attention_item& a, const attention_item& b) { return a.cost() > b.cost(); });
+  for (auto& counter : next_item) counter.store(0, std::memory_order_relaxed);
+  std::fill_n(row_failed.begin(), rows.size(), std::uint8_t{0});
+  cancelled = false;
+  if (rows.size() > 1) shared.resize(rows.size(), logits_rows.size());
+}
+
+}  // namespace bitnet::engine

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "http/connection.hpp"
+
+namespace bitnet::http {
+
+/// An API request from its header to the end of its response. Only for connection's own sources.
+struct connection::exchange_state {
+  api_request request;  ///< moved from when the API starts
+  std::string method;   ///< as sent
+  std::string target;
+  std::string request_id;
+  bool http_1_0 = false;
+  bool keep_alive = true;
+  bool head_only = false;
+
+  std::shared_ptr<response_channel> channel;
+  std::unique_ptr<api_exchange> handle;
+  time_point started;
+  unsigned status = 0;  ///< 0: no head sent
+  bool chunked = false;
+  std::uint64_t body_bytes = 0;
+  std::size_t payload_in_output = 0;  ///< counted in the channel, not yet taken by the socket
+};
+
+}  // namespace bitnet::http

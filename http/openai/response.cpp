@@ -1,0 +1,173 @@
+#include "http/openai/response.hpp"
+
+#include "http/openai/json_objects.hpp"
+
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <utility>
+
+namespace bitnet::http::openai {
+
+namespace json = boost::json;
+
+namespace {
+
+json::value finish_or_null(const std::optional<finish_reason>& finish) {
+  if (!finish) return nullptr;
+  return json_name(*finish);
+}
+
+json::object completion_choice(std::uint32_t index, std::string_view text,
+                               const std::optional<std::vector<token_record>>& logprobs,
+                               const std::optional<finish_reason>& finish) {
+  json::object choice;
+  choice["index"] = index;
+  choice["text"] = json_text(text);
+  choice["logprobs"] = completion_logprobs(logprobs);
+  choice["finish_reason"] = finish_or_null(finish);
+  return choice;
+}
+
+json::object chat_delta_choice(std::uint32_t index, json::object delta,
+                               const std::optional<std::vector<token_record>>& logprobs,
+                               const std::optional<finish_reason>& finish) {
+  json::object choice;
+  choice["index"] = index;
+  choice["delta"] = std::move(delta);
+  choice["logprobs"] = chat_logprobs(logprobs);
+  choice["finish_reason"] = finish_or_null(finish);
+  return choice;
+}
+
+constexpr std::string_view completion_name = "text_completion";
+constexpr std::string_view chat_name = "chat.completion";
+constexpr std::string_view chat_chunk_name = "chat.completion.chunk";
+
+std::string chunk(const stream_identity& stream, std::string_view object, json::object choice) {
+  json::object document = identity_object(stream.response, object);
+  json::array choices;
+  choices.emplace_back(std::move(choice));
+  document["choices"] = std::move(choices);
+  if (stream.announces_usage) document["usage"] = nullptr;
+  return stream_event(document);
+}
+
+std::string usage_chunk(const stream_identity& stream, std::string_view object, const usage_counts& usage) {
+  json::object document = identity_object(stream.response, object);
+  document["choices"] = json::array();
+  document["usage"] = usage_object(usage);
+  return stream_event(document);
+}
+
+std::string whole(const response_identity& identity, std::string_view object, json::array choices,
+                  const usage_counts& usage) {
+  json::object document = identity_object(identity, object);
+  document["choices"] = std::move(choices);
+  document["usage"] = usage_object(usage);
+  return json::serialize(document);
+}
+
+json::object model_object(const model_entry& model) {
+  json::object object;
+  object["id"] = json_text(model.id);
+  object["object"] = "model";
+  object["created"] = model.created;
+  object["owned_by"] = json_text(model.owned_by);
+  object["max_model_len"] = model.context_length;
+  return object;
+}
+
+}  // namespace
+
+std::string render_completion(const response_identity& identity, const std::vector<response_choice>& choices,
+                              const usage_counts& usage) {
+  json::array list;
+  for (const response_choice& choice : choices) {
+    list.emplace_back(completion_choice(choice.index, choice.text, choice.logprobs, choice.finish));
+  }
+  return whole(identity, completion_name, std::move(list), usage);
+}
+
+std::string render_chat(const response_identity& identity, const std::vector<response_choice>& choices,
+                        const usage_counts& usage) {
+  json::array list;
+  for (const response_choice& choice : choices) {
+    json::object message;
+    message["role"] = "assistant";
+    message["content"] = json_text(choice.text);
+    message["refusal"] = nullptr;
+    json::object entry;
+    entry["index"] = choice.index;
+    entry["message"] = std::move(message);
+    entry["logprobs"] = chat_logprobs(choice.logprobs);
+    entry["finish_reason"] = json_name(choice.finish);
+    list.emplace_back(std::move(entry));
+  }
+  return whole(identity, chat_name, std::move(list), usage);
+}
+
+std::string completion_chunk(const stream_identity& stream, const choice_delta& delta) {
+  return chunk(stream, completion_name,
+               completion_choice(delta.index, delta.text, delta.logprobs, std::nullopt));
+}
+
+std::string completion_finish_chunk(const stream_identity& stream, std::uint32_t index,
+                                    finish_reason finish) {
+  return chunk(stream, completion_name, completion_choice(index, "", std::nullopt, finish));
+}
+
+std::string completion_usage_chunk(const stream_identity& stream, const usage_counts& usage) {
+  return usage_chunk(stream, completion_name, usage);
+}
+
+std::string chat_role_chunk(const stream_identity& stream, std::uint32_t index) {
+  json::object delta;
+  delta["role"] = "assistant";
+  delta["content"] = "";
+  return chunk(stream, chat_chunk_name,
+               chat_delta_choice(index, std::move(delta), std::nullopt, std::nullopt));
+}
+
+std::string chat_chunk(const stream_identity& stream, const choice_delta& delta) {
+  json::object content;
+  content["content"] = json_text(delta.text);
+  return chunk(stream, chat_chunk_name,
+               chat_delta_choice(delta.index, std::move(content), delta.logprobs, std::nullopt));
+}
+
+std::string chat_finish_chunk(const stream_identity& stream, std::uint32_t index, finish_reason finish) {
+  return chunk(stream, chat_chunk_name, chat_delta_choice(index, json::object(), std::nullopt, finish));
+}
+
+std::string chat_usage_chunk(const stream_identity& stream, const usage_counts& usage) {
+  return usage_chunk(stream, chat_chunk_name, usage);
+}
+
+std::string render_model_list(const std::vector<model_entry>& models) {
+  json::array data;
+  for (const model_entry& model : models) data.emplace_back(model_object(model));
+  json::object document;
+  document["object"] = "list";
+  document["data"] = std::move(data);
+  return json::serialize(document);
+}
+
+std::string render_model(const model_entry& model) {
+  return json::serialize(model_object(model));
+}
+
+std::string render_tokens(const std::vector<std::uint32_t>& tokens) {
+  json::object document;
+  document["tokens"] = json::array(tokens.begin(), tokens.end());
+  document["count"] = tokens.size();
+  return json::serialize(document);
+}
+
+std::string render_detokenized(std::string_view bytes) {
+  json::object document;
+  document["content"] = json_text(bytes);
+  return json::serialize(document);
+}
+
+}  // namespace bitnet::http::openai

@@ -1,0 +1,51 @@
+#pragma once
+
+#include "http/connection.hpp"
+#include "http/http_thread.hpp"
+
+#include <memory>
+#include <string>
+
+namespace bitnet::http {
+
+/// A connection and its socket; lives on its http_thread. Kept alive by its pending waits and by the
+/// thread's list (through self_), until it closes.
+class session : public std::enable_shared_from_this<session>, public session_link {
+ public:
+  session(std::shared_ptr<http_thread> thread, http_thread::socket_type socket, bool probes_only);
+
+  /// First, once: before anything else is called.
+  void prepare(std::string remote_address);
+  /// Second, once, when the session is in the thread's list: waits for input.
+  void start() noexcept;
+
+  const connection& protocol() const noexcept { return *connection_; }
+  bool probes_only() const noexcept { return probes_only_; }
+
+  /// Deadlines, missed wake-ups, clients that left while no input was wanted.
+  void tick(http_thread::clock::time_point now) noexcept;
+  void finish() noexcept;
+  /// At once. Leaves the thread's list.
+  void close() noexcept;
+
+ private:
+  template <class Action>
+  void guarded(Action&& action) noexcept;
+  void pump();
+  void on_readable();
+  void wait_readable();
+  void wait_writable();
+  bool client_has_left() const noexcept;
+
+  std::shared_ptr<http_thread> thread_;
+  http_thread::socket_type socket_;
+  const bool probes_only_;
+  std::shared_ptr<session> self_;
+  std::unique_ptr<connection> connection_;
+  bool waiting_readable_ = false;
+  bool waiting_writable_ = false;
+  bool shut_down_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace bitnet::http

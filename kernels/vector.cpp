@@ -1,0 +1,35 @@
+#include "kernels/vector.hpp"
+
+#include "kernels/attention.hpp"
+#include "kernels/vector_variants.hpp"
+
+namespace bitnet::kernels {
+
+std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept {
+  return kv_heads * (head_dim + value_panels(head_dim) * panel_width) * kv_block_tokens *
+         sizeof(std::uint16_t);
+}
+
+const vector_kernels& vector_kernels_for(instruction_set isa) noexcept {
+  switch (isa) {
+    case instruction_set::scalar:
+      break;
+#if BITNET_X86_KERNELS
+    case instruction_set::avx2:
+    case instruction_set::avx_vnni:
+      return avx2_vector_kernels;
+    case instruction_set::avx512_vnni:
+    case instruction_set::amx_int8:
+      return avx512_vector_kernels;
+#else
+    case instruction_set::avx2:
+    case instruction_set::avx_vnni:
+    case instruction_set::avx512_vnni:
+    case instruction_set::amx_int8:
+      break;
+#endif
+  }
+  return scalar_vector_kernels;
+}
+
+}  // namespace bitnet::kernels

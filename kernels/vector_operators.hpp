@@ -1,0 +1,228 @@
+#pragma once
+
+#include "kernels/vector.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+// The float operators, written once over a 16-lane vector type V and instantiated by one translation unit an
+// instruction set. V does every lane operation exactly as IEEE 754 says (add, mul, div, fused multiply-add),
+// so all instantiations give the same bits by construction. V has internal linkage in each unit, hence so has
+// everything here: the linker cannot merge code of different instruction sets. No std:: helpers for the same
+// reason.
+//
+// V provides, lane by lane: load, store, set1, add, sub, mul, div, fma(a, b, c) = a * b + c and
+// fnma(a, b, c) = c - a * b with one rounding, max(a, b) = a > b ? a : b, select_less(a, b, then, otherwise)
+// = a < b ? then : otherwise, select_nan(a, then, otherwise), keep_first(v, n, other), add_to_exponent(v, k)
+// (adds the low bits of k's representation to v's exponent); over lanes: reduce_add and reduce_max (the tree
+// of kernels/reduction.hpp), any_nan, any_equal; load from uint16_t and store_half convert from and to
+// binary16.
+
+namespace bitnet::kernels {
+
+template <class V>
+typename V::f32 load_first(const float* p, std::size_t n, float fill) noexcept {
+  float lane[V::lanes];
+  for (std::size_t i = 0; i < V::lanes; ++i) lane[i] = i < n ? p[i] : fill;
+  return V::load(lane);
+}
+
+template <class V>
+void store_first(float* p, std::size_t n, typename V::f32 v) noexcept {
+  float lane[V::lanes];
+  V::store(lane, v);
+  for (std::size_t i = 0; i < n; ++i) p[i] = lane[i];
+}
+
+/// out[i] = f(a[i], b[i]); the arrays may be the same.
+template <class V, class F>
+void map2(const float* a, const float* b, float* out, std::size_t n, F f) noexcept {
+  std::size_t i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) V::store(out + i, f(V::load(a + i), V::load(b + i)));
+  if (i < n)
+    store_first<V>(out + i, n - i, f(load_first<V>(a + i, n - i, 0.0F), load_first<V>(b + i, n - i, 0.0F)));
+}
+
+/// e^x within 1 ulp of the exact value for x >= ln(2^-126); 0 below that (no subnormal results), +inf above
+/// ln(2^128), NaN for NaN. Cody-Waite reduction x = k ln 2 + r, |r| <= ln(2)/2, and a degree 6 polynomial for
+/// e^r (interpolation of (e^r - 1 - r)/r^2 in Chebyshev nodes, relative error 8e-9), Horner with FMA.
+template <class V>
+[[gnu::always_inline]] inline typename V::f32 exponential(typename V::f32 x) noexcept {
+  using f32 = typename V::f32;
+  constexpr float smallest_normal_log = -0x1.5d589ep+6F;  // -87.336540: e^x >= 2^-126 from here on
+  constexpr float largest_log = 0x1.62e42ep+6F;           // 88.722832: e^x is finite up to here
+  constexpr float round_to_integer = 0x1.8p23F;           // adding it leaves the integer in the low bits
+  const f32 shifted = V::fma(x, V::set1(0x1.715476p+0F), V::set1(round_to_integer));
+  const f32 k = V::sub(shifted, V::set1(round_to_integer));
+  f32 r = V::fma(k, V::set1(-0x1.62e4p-1F), x);
+  r = V::fma(k, V::set1(-0x1.7f7d1cp-20F), r);
+  f32 p = V::set1(0x1.6d1b1ep-10F);
+  p = V::fma(p, r, V::set1(0x1.121586p-7F));
+  p = V::fma(p, r, V::set1(0x1.555514p-5F));
+  p = V::fma(p, r, V::set1(0x1.5554d4p-3F));
+  p = V::fma(p, r, V::set1(0x1p-1F));
+  p = V::fma(p, r, V::set1(1.0F));
+  p = V::fma(p, r, V::set1(1.0F));
+  f32 result = V::add_to_exponent(p, shifted);
+  result = V::select_less(x, V::set1(smallest_normal_log), V::set1(0.0F), result);
+  result = V::select_less(V::set1(largest_log), x, V::set1(__builtin_inff()), result);
+  return V::select_nan(x, x, result);
+}
+
+template <class V>
+void exponentials(const float* x, float* out, std::size_t n) {
+  using f32 = typename V::f32;
+  map2<V>(x, x, out, n, [](f32 v, f32) { return exponential<V>(v); });
+}
+
+template <class V>
+void rms_norm(const float* x, const float* weight, float eps, float* out, std::size_t n) {
+  using f32 = typename V::f32;
+  f32 sum = V::set1(0.0F);
+  std::size_t i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) {
+    const f32 v = V::load(x + i);
+    sum = V::fma(v, v, sum);
+  }
+  if (i < n) {
+    const f32 v = load_first<V>(x + i, n - i, 0.0F);
+    sum = V::fma(v, v, sum);
+  }
+  const float mean = V::reduce_add(sum) / static_cast<float>(n);
+  const f32 inverse = V::set1(1.0F / __builtin_sqrtf(mean + eps));
+  map2<V>(x, weight, out, n, [inverse](f32 v, f32 w) { return V::mul(V::mul(v, inverse), w); });
+}
+
+template <class V>
+void add(const float* x, float* inout, std::size_t n) {
+  using f32 = typename V::f32;
+  map2<V>(inout, x, inout, n, [](f32 a, f32 b) { return V::add(a, b); });
+}
+
+template <class V>
+void squared_relu_gate(const float* gate, const float* up, float* out, std::size_t n) {
+  using f32 = typename V::f32;
+  map2<V>(gate, up, out, n, [](f32 g, f32 u) {
+    const f32 positive = V::max(V::set1(0.0F), g);  // in this order NaN passes
+    return V::mul(V::mul(positive, positive), u);
+  });
+}
+
+template <class V>
+void silu_gate(const float* gate, const float* up, float* out, std::size_t n) {
+  using f32 = typename V::f32;
+  map2<V>(gate, up, out, n, [](f32 g, f32 u) {
+    const f32 e = exponential<V>(V::sub(V::set1(0.0F), g));
+    return V::mul(V::div(g, V::add(V::set1(1.0F), e)), u);
+  });
+}
+
+/// (a, b) -> (a cos - b sin, b cos + a sin), each with one fused multiply-add.
+template <class V>
+struct rotation {
+  typename V::f32 a, b;
+  rotation(typename V::f32 x, typename V::f32 y, typename V::f32 c, typename V::f32 s) noexcept
+      : a(V::fnma(y, s, V::mul(x, c))), b(V::fma(x, s, V::mul(y, c))) {}
+};
+
+template <class V>
+void rope_neox(float* x, std::size_t half, const float* cos, const float* sin) noexcept {
+  std::size_t i = 0;
+  for (; i + V::lanes <= half; i += V::lanes) {
+    const rotation<V> r(V::load(x + i), V::load(x + half + i), V::load(cos + i), V::load(sin + i));
+    V::store(x + i, r.a);
+    V::store(x + half + i, r.b);
+  }
+  if (i < half) {
+    const std::size_t n = half - i;
+    const rotation<V> r(load_first<V>(x + i, n, 0.0F), load_first<V>(x + half + i, n, 0.0F),
+                        load_first<V>(cos + i, n, 0.0F), load_first<V>(sin + i, n, 0.0F));
+    store_first<V>(x + i, n, r.a);
+    store_first<V>(x + half + i, n, r.b);
+  }
+}
+
+template <class V>
+void rope_interleaved(float* x, std::size_t half, const float* cos, const float* sin) noexcept {
+  for (std::size_t i = 0; i < half; i += V::lanes) {
+    const std::size_t n = half - i < V::lanes ? half - i : V::lanes;
+    float even[V::lanes] = {};
+    float odd[V::lanes] = {};
+    for (std::size_t j = 0; j < n; ++j) {
+      even[j] = x[2 * (i + j)];
+      odd[j] = x[2 * (i + j) + 1];
+    }
+    const rotation<V> r(V::load(even), V::load(odd), load_first<V>(cos + i, n, 0.0F),
+                        load_first<V>(sin + i, n, 0.0F));
+    V::store(even, r.a);
+    V::store(odd, r.b);
+    for (std::size_t j = 0; j < n; ++j) {
+      x[2 * (i + j)] = even[j];
+      x[2 * (i + j) + 1] = odd[j];
+    }
+  }
+}
+
+template <class V>
+void rope(float* x, std::size_t heads, std::size_t head_dim, const float* cos, const float* sin,
+          rope_kind kind) {
+  for (std::size_t h = 0; h < heads; ++h) {
+    if (kind == rope_kind::neox)
+      rope_neox<V>(x + h * head_dim, head_dim / 2, cos, sin);
+    else
+      rope_interleaved<V>(x + h * head_dim, head_dim / 2, cos, sin);
+  }
+}
+
+template <class V>
+void softmax(float* x, std::size_t n, float temperature) {
+  using f32 = typename V::f32;
+  const float lowest = -__builtin_inff();
+  f32 top = V::set1(lowest);
+  std::size_t i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) top = V::max(V::load(x + i), top);
+  if (i < n) top = V::max(load_first<V>(x + i, n - i, lowest), top);
+  const f32 greatest = V::set1(V::reduce_max(top));
+  const f32 divisor = V::set1(temperature);
+
+  f32 sum = V::set1(0.0F);
+  for (i = 0; i + V::lanes <= n; i += V::lanes) {
+    const f32 e = exponential<V>(V::div(V::sub(V::load(x + i), greatest), divisor));
+    V::store(x + i, e);
+    sum = V::add(sum, e);
+  }
+  if (i < n) {
+    const f32 e = exponential<V>(V::div(V::sub(load_first<V>(x + i, n - i, lowest), greatest), divisor));
+    store_first<V>(x + i, n - i, e);
+    sum = V::add(sum, V::keep_first(e, n - i, V::set1(0.0F)));
+  }
+  const f32 total = V::set1(V::reduce_add(sum));
+  map2<V>(x, x, x, n, [total](f32 e, f32) { return V::div(e, total); });
+}
+
+template <class V>
+std::size_t argmax(const float* x, std::size_t n) {
+  using f32 = typename V::f32;
+  const float lowest = -__builtin_inff();
+  f32 top = V::set1(lowest);
+  f32 nan_seen = V::set1(0.0F);
+  std::size_t i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) {
+    const f32 v = V::load(x + i);
+    top = V::max(v, top);
+    nan_seen = V::select_nan(v, v, nan_seen);
+  }
+  if (i < n) {
+    const f32 v = load_first<V>(x + i, n - i, lowest);
+    top = V::max(v, top);
+    nan_seen = V::select_nan(v, v, nan_seen);
+  }
+  if (V::any_nan(nan_seen)) return n;
+  const float greatest = V::reduce_max(top);
+  i = 0;
+  while (i + V::lanes <= n && !V::any_equal(V::load(x + i), V::set1(greatest))) i += V::lanes;
+  while (i < n && x[i] != greatest) ++i;
+  return i;
+}
+
+}  // namespace bitnet::kernels

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "kernels/vector.hpp"
+
+namespace bitnet::kernels {
+
+// The tables of the instruction sets; each is defined in its own unit, compiled with its own flags.
+extern const vector_kernels scalar_vector_kernels;
+extern const vector_kernels avx2_vector_kernels;
+extern const vector_kernels avx512_vector_kernels;
+
+}  // namespace bitnet::kernels

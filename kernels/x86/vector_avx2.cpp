@@ -1,0 +1,108 @@
+#include "kernels/attention.hpp"
+#include "kernels/vector_operators.hpp"
+#include "kernels/vector_variants.hpp"
+
+#include <immintrin.h>
+
+namespace bitnet::kernels {
+namespace {
+
+/// Lanes 0-7 and 8-15 in two registers.
+struct avx2_vector {
+  static constexpr std::size_t lanes = 16;
+  // 16 registers: 6 rows x 2 accumulators, 2 for the keys or values and 1 for a broadcast.
+  static constexpr std::size_t tile_rows = 6;
+  static constexpr std::size_t tile_accumulators = 6;
+
+  struct f32 {
+    __m256 low, high;
+  };
+
+  static f32 load(const float* p) noexcept { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static void store(float* p, f32 v) noexcept {
+    _mm256_storeu_ps(p, v.low);
+    _mm256_storeu_ps(p + 8, v.high);
+  }
+  static f32 set1(float x) noexcept {
+    const __m256 v = _mm256_set1_ps(x);
+    return {v, v};
+  }
+  static f32 add(f32 a, f32 b) noexcept {
+    return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+  }
+  static f32 sub(f32 a, f32 b) noexcept {
+    return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+  }
+  static f32 mul(f32 a, f32 b) noexcept {
+    return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  static f32 div(f32 a, f32 b) noexcept {
+    return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+  }
+  static f32 fma(f32 a, f32 b, f32 c) noexcept {
+    return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+  }
+  static f32 fnma(f32 a, f32 b, f32 c) noexcept {
+    return {_mm256_fnmadd_ps(a.low, b.low, c.low), _mm256_fnmadd_ps(a.high, b.high, c.high)};
+  }
+  // MAXPS returns its second operand where the first is not greater, NaN or equal zeros included.
+  static f32 max(f32 a, f32 b) noexcept {
+    return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+  }
+  static f32 select_less(f32 a, f32 b, f32 then, f32 otherwise) noexcept {
+    return {_mm256_blendv_ps(otherwise.low, then.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
+            _mm256_blendv_ps(otherwise.high, then.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
+  }
+  static f32 select_nan(f32 a, f32 then, f32 otherwise) noexcept {
+    return {_mm256_blendv_ps(otherwise.low, then.low, _mm256_cmp_ps(a.low, a.low, _CMP_UNORD_Q)),
+            _mm256_blendv_ps(otherwise.high, then.high, _mm256_cmp_ps(a.high, a.high, _CMP_UNORD_Q))};
+  }
+  static f32 keep_first(f32 v, std::size_t n, f32 other) noexcept {
+    const __m256i count = _mm256_set1_epi32(static_cast<int>(n));
+    const __m256i low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i high = _mm256_add_epi32(low, _mm256_set1_epi32(8));
+    return {_mm256_blendv_ps(other.low, v.low, _mm256_castsi256_ps(_mm256_cmpgt_epi32(count, low))),
+            _mm256_blendv_ps(other.high, v.high, _mm256_castsi256_ps(_mm256_cmpgt_epi32(count, high)))};
+  }
+  static __m256 add_to_exponent(__m256 v, __m256 k) noexcept {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(k), 23)));
+  }
+  static f32 add_to_exponent(f32 v, f32 k) noexcept {
+    return {add_to_exponent(v.low, k.low), add_to_exponent(v.high, k.high)};
+  }
+  static float reduce_add(f32 v) noexcept {
+    const __m256 s8 = _mm256_add_ps(v.low, v.high);
+    const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+  }
+  static float reduce_max(f32 v) noexcept {
+    const __m256 m8 = _mm256_max_ps(v.low, v.high);
+    const __m128 m4 = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
+    const __m128 m2 = _mm_max_ps(m4, _mm_movehl_ps(m4, m4));
+    return _mm_cvtss_f32(_mm_max_ss(m2, _mm_movehdup_ps(m2)));
+  }
+  static bool any_nan(f32 v) noexcept {
+    return _mm256_movemask_ps(_mm256_cmp_ps(v.low, v.high, _CMP_UNORD_Q)) != 0;
+  }
+  static bool any_equal(f32 a, f32 b) noexcept {
+    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(a.low, b.low, _CMP_EQ_OQ),
+                                           _mm256_cmp_ps(a.high, b.high, _CMP_EQ_OQ))) != 0;
+  }
+  static f32 load(const std::uint16_t* p) noexcept {
+    const auto* v = reinterpret_cast<const __m128i*>(p);
+    return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
+  }
+  static void store_half(std::uint16_t* p, f32 v) noexcept {
+    auto* out = reinterpret_cast<__m128i*>(p);
+    _mm_storeu_si128(out, _mm256_cvtps_ph(v.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(out + 1, _mm256_cvtps_ph(v.high, _MM_FROUND_TO_NEAREST_INT));
+  }
+};
+
+}  // namespace
+
+constinit const vector_kernels avx2_vector_kernels = make_vector_kernels<avx2_vector>(instruction_set::avx2);
+
+}  // namespace bitnet::kernels

@@ -1,0 +1,256 @@
+#include "actors/engine_watch.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <chrono>
+#include <memory>
+
+using namespace bitnet::actors;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct fixture {
+  steady_time now{1000s};
+  worker_observation seen;
+  engine_watch watch;
+
+  fixture() {
+    seen.phase = worker_phase::idle;
+    seen.queue_capacity = 4;
+    run_canary();
+  }
+
+  std::int64_t ns() const { return std::chrono::nanoseconds(now.time_since_epoch()).count(); }
+  void run_canary(std::uint64_t hash = 0xabc) {
+    ++seen.canary_runs;
+    seen.canary_hash = hash;
+    seen.canary_ran_ns = ns();
+  }
+  void begin_step() {
+    seen.phase = worker_phase::stepping;
+    seen.busy_since_ns = ns();
+    seen.last_progress_ns = ns();
+  }
+  engine_verdict judge() { return watch.judge(seen, now); }
+  engine_verdict judge_after(std::chrono::nanoseconds by) {
+    now += by;
+    return judge();
+  }
+};
+
+bool is(const engine_verdict& v, health_status s) {
+  return v.status == s;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(engine_watch_rules, fixture)
+
+BOOST_AUTO_TEST_CASE(an_idle_worker_with_a_good_canary_is_healthy) {
+  const auto v = judge();
+  BOOST_TEST(is(v, health_status::healthy), v.message);
+  BOOST_TEST(v.takes_requests);
+}
+
+BOOST_AUTO_TEST_CASE(a_starting_or_refused_worker_takes_no_requests) {
+  seen.phase = worker_phase::starting;
+  BOOST_TEST(!judge().takes_requests);
+  seen.phase = worker_phase::refused;
+  seen.refusal = "no memory";
+  const auto v = judge();
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.message == "the engine did not start: no memory");
+  BOOST_TEST(!v.cannot_heal);
+}
+
+BOOST_AUTO_TEST_CASE(a_worker_without_its_first_canary_takes_no_requests) {
+  engine_watch fresh;
+  seen.canary_runs = 0;
+  const auto v = fresh.judge(seen, now);
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(!v.takes_requests);
+}
+
+BOOST_AUTO_TEST_CASE(work_without_progress_for_two_seconds_is_a_hang) {
+  begin_step();
+  BOOST_TEST(is(judge_after(2000ms), health_status::healthy));
+  const auto v = judge_after(1ms);
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.hung);
+  BOOST_TEST(!v.takes_requests);
+  BOOST_TEST(!v.cannot_heal);
+}
+
+BOOST_AUTO_TEST_CASE(a_long_prefill_that_ticks_at_every_layer_is_no_hang) {
+  begin_step();
+  for (int layer = 0; layer < 60; ++layer) {
+    seen.last_progress_ns = ns();
+    seen.prompt_tokens += 1;
+    BOOST_TEST(is(judge_after(1500ms), health_status::healthy));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_hang_limit_follows_measured_step_times) {
+  seen.step_seconds_p99 = 0.8;
+  begin_step();
+  BOOST_TEST(is(judge_after(8000ms), health_status::healthy));
+  BOOST_TEST(judge_after(1ms).hung);
+}
+
+BOOST_AUTO_TEST_CASE(the_hang_limit_has_a_ceiling) {
+  seen.step_seconds_p99 = 3600;
+  begin_step();
+  run_canary();
+  BOOST_TEST(!judge_after(30s).hung);
+  BOOST_TEST(judge_after(1ms).hung);
+}
+
+BOOST_AUTO_TEST_CASE(a_hang_of_a_minute_cannot_be_healed_from_inside) {
+  begin_step();
+  BOOST_TEST(!judge_after(60s).cannot_heal);
+  BOOST_TEST(judge_after(1ms).cannot_heal);
+}
+
+BOOST_AUTO_TEST_CASE(an_idle_worker_never_hangs_however_old_its_last_progress) {
+  seen.last_progress_ns = ns();
+  now += 3600s;
+  run_canary();
+  BOOST_TEST(is(judge(), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(progress_from_before_the_step_does_not_count_against_it) {
+  seen.last_progress_ns = ns();
+  now += 100s;
+  run_canary();
+  seen.phase = worker_phase::stepping;
+  seen.busy_since_ns = ns();
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(a_canary_that_hangs_is_seen) {
+  begin_step();
+  seen.phase = worker_phase::probing;
+  const auto v = judge_after(3s);
+  BOOST_TEST(v.hung);
+  BOOST_TEST(v.message.find("canary") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(steps_without_tokens_are_a_livelock) {
+  seen.running = 1;
+  judge();
+  engine_verdict v;
+  for (int i = 0; i <= 30; ++i) {
+    ++seen.steps;
+    v = judge_after(1s);
+    if (i < 30) BOOST_TEST(is(v, health_status::healthy), i);
+  }
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.hung);
+}
+
+BOOST_AUTO_TEST_CASE(tokens_now_and_then_are_no_livelock) {
+  seen.running = 1;
+  for (int i = 0; i < 10; ++i) {
+    ++seen.generated_tokens;
+    run_canary();
+    BOOST_TEST(is(judge_after(25s), health_status::healthy));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_queue_that_waits_while_nothing_runs_is_a_deadlock) {
+  seen.queued = 2;
+  judge();
+  BOOST_TEST(is(judge_after(10s), health_status::healthy));
+  BOOST_TEST(is(judge_after(1ms), health_status::unhealthy));
+  BOOST_TEST(judge_after(51s).cannot_heal);
+  seen.queued = 0;
+  BOOST_TEST(is(judge(), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(a_changed_hash_of_the_canary_is_unhealthy_at_once) {
+  judge();
+  run_canary(0xabd);
+  const auto v = judge();
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.wrong_results);
+  BOOST_TEST(!v.takes_requests);
+}
+
+BOOST_AUTO_TEST_CASE(the_golden_hash_outlives_the_worker) {
+  judge();
+  engine_watch next({}, watch.golden());
+  run_canary(0xabd);
+  BOOST_TEST(next.judge(seen, now).wrong_results);
+  run_canary(0xabc);
+  BOOST_TEST(!next.judge(seen, now).wrong_results);
+}
+
+BOOST_AUTO_TEST_CASE(a_canary_without_a_result_is_unhealthy_until_one_succeeds) {
+  judge();
+  seen.canary_failed = true;
+  BOOST_TEST(is(judge(), health_status::unhealthy));
+  seen.canary_failed = false;
+  BOOST_TEST(is(judge(), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(an_overdue_canary_is_unhealthy) {
+  judge();
+  BOOST_TEST(is(judge_after(90s), health_status::healthy));
+  BOOST_TEST(is(judge_after(1ms), health_status::unhealthy));
+}
+
+BOOST_AUTO_TEST_CASE(one_failed_computation_is_the_requests_problem_three_are_the_engines) {
+  judge();
+  seen.failed_sequences = 2;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+  seen.failed_sequences = 3;
+  BOOST_TEST(is(judge_after(1s), health_status::unhealthy));
+  run_canary();
+  now += 62s;
+  judge();
+  run_canary();
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(a_high_error_rate_degrades_with_hysteresis) {
+  judge();
+  seen.finished_sequences = 18;
+  seen.failed_sequences = 2;
+  auto v = judge_after(1s);
+  BOOST_TEST(is(v, health_status::degraded));
+  BOOST_TEST(v.takes_requests);
+  seen.finished_sequences = 38;  // 5 %: not below half of the threshold
+  BOOST_TEST(is(judge_after(1s), health_status::degraded));
+  seen.finished_sequences = 39;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(few_requests_make_no_error_rate) {
+  judge();
+  seen.finished_sequences = 17;
+  seen.failed_sequences = 2;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(a_full_queue_degrades_until_a_quarter_is_free) {
+  seen.running = 1;
+  seen.queued = 4;
+  BOOST_TEST(is(judge(), health_status::degraded));
+  seen.queued = 3;
+  BOOST_TEST(is(judge(), health_status::degraded));
+  seen.queued = 2;
+  BOOST_TEST(is(judge(), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(p99_of_the_ring_counts_filled_entries_only) {
+  worker_board board(0, 1);
+  BOOST_TEST(step_seconds_p99(board) == 0.0);
+  for (std::uint32_t i = 0; i < 100; ++i) board.step_us[i] = 1000 * (i + 1);
+  board.steps = 100;
+  BOOST_TEST(step_seconds_p99(board) == 0.099, boost::test_tools::tolerance(1e-9));
+  board.steps = 1;
+  BOOST_TEST(step_seconds_p99(board) == 0.001, boost::test_tools::tolerance(1e-9));
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,591 @@
+#include "actors/aggregator.hpp"
+#include "actors/engine_supervisor.hpp"
+#include "actors/memory_supervisor.hpp"
+#include "actors/model_supervisor.hpp"
+#include "actors/router.hpp"
+#include "tests/unit/actors/fake_engine.hpp"
+#include "tests/unit/actors/virtual_time.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <string>
+#include <vector>
+
+using namespace bitnet;
+using namespace bitnet::actors;
+using namespace bitnet::tests;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// The real aggregator, store and router, on virtual time.
+struct aggregator_fixture : virtual_time {
+  std::shared_ptr<fake_control> control = std::make_shared<fake_control>();
+  std::shared_ptr<snapshot_store> store = std::make_shared<snapshot_store>([this] { return now(); });
+  std::shared_ptr<aggregation> judged;
+  aggregator_actor health;
+  router_actor requests = system.spawn(router);
+  std::vector<caf::actor> started;
+
+  aggregator_fixture() {
+    judged = std::make_shared<aggregation>(aggregation_options{}, store, now());
+    health = system.spawn(aggregator, aggregator_options{judged});
+  }
+
+  template <class Handle>
+  Handle keep(Handle handle) {
+    started.push_back(caf::actor_cast<caf::actor>(handle));
+    return handle;
+  }
+
+  std::string get(probe which) {
+    std::string out;
+    store->append_answer(which, false, true, out);
+    return out;
+  }
+  bool ok(probe which) { return get(which).starts_with("HTTP/1.1 200"); }
+  component_health component(std::string_view name) {
+    for (auto& c : judged->evaluate(now(), {}).components)
+      if (c.name == name) return c;
+    return {};
+  }
+  void end(const caf::actor& a, caf::exit_reason reason = caf::exit_reason::kill) {
+    caf::anon_send_exit(a, reason);
+    settle();
+  }
+
+  ~aggregator_fixture() {
+    control->during_step = nullptr;
+    control->during_load = nullptr;
+    for (const auto& a : started) end(a);
+    end(caf::actor_cast<caf::actor>(requests));
+    end(caf::actor_cast<caf::actor>(health));
+    settle();
+  }
+};
+
+struct memory_fixture : aggregator_fixture {
+  std::optional<memory_sample> measured = memory_sample{1, 50, 100, true};
+
+  void start() {
+    memory_supervisor_options o;
+    o.aggregator = health;
+    o.measure = [this] { return measured; };
+    keep(system.spawn(memory_supervisor, std::move(o)));
+    settle();
+  }
+  health_status at(std::uint64_t percent) {
+    measured = memory_sample{1, percent, 100, true};
+    advance(1s);
+    return component("memory").status;
+  }
+};
+
+struct model_fixture : aggregator_fixture {
+  std::optional<engine::file_identity> file = engine::file_identity{1, 2, 1000, 5};
+  engine::file_change change = engine::file_change::none;
+  int handed_out = 0;
+  model_supervisor_actor model;
+
+  void start() {
+    model_supervisor_options o;
+    o.path = "/models/tiny.gguf";
+    o.backend = fake_backend(control);
+    o.aggregator = health;
+    o.identify = [this](const std::filesystem::path&) -> engine::result<engine::file_identity> {
+      if (!file) return engine::fail(engine::error_code::file_not_found, "no such file");
+      return *file;
+    };
+    o.detect = [this](const std::filesystem::path&, const engine::file_identity&) { return change; };
+    o.detach_loader = false;
+    o.on_loaded = [this](const auto& loaded) { handed_out = loaded ? handed_out + 1 : 0; };
+    model = keep(system.spawn(model_supervisor, std::move(o)));
+    settle();
+  }
+};
+
+struct engine_fixture : model_fixture {
+  engine_supervisor_actor engine;
+
+  void start() {
+    model_fixture::start();
+    engine_supervisor_options o;
+    o.generation.max_sequences = 2;
+    o.generation.max_queued = 2;
+    o.backend = fake_backend(control);
+    o.aggregator = health;
+    o.router = requests;
+    o.model = model;
+    o.active_streams = std::make_shared<std::atomic<std::uint64_t>>(0);
+    o.detach_worker = false;
+    engine = keep(system.spawn(engine_supervisor, std::move(o)));
+    caf::anon_send(model, subscribe_atom_v, engine);
+    advance(1s);
+  }
+  /// Model and engine are healthy; memory, which has no supervisor here, is kept so.
+  void report_memory() {
+    component_report r;
+    r.component = "memory";
+    r.status = health_status::healthy;
+    r.message = "fine";
+    r.period_ns = 3'600'000'000'000;
+    caf::anon_send(health, r);
+    settle();
+  }
+  outcome<submit_receipt> route(engine::request_id id, const token_sink_actor& sink,
+                                std::uint32_t max_tokens = 3) {
+    return request<submit_receipt>(requests, submit_atom_v, request_of(id, max_tokens), std::uint32_t{1},
+                                   sink);
+  }
+  component_health engine_health() { return component("inference_engine"); }
+};
+
+bool is(const component_health& c, health_status s) {
+  return c.status == s;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(aggregator_rules, engine_fixture)
+
+BOOST_AUTO_TEST_CASE(server_becomes_ready_when_all_components_are) {
+  start();
+  BOOST_TEST(!ok(probe::ready));
+  report_memory();
+  BOOST_TEST(ok(probe::ready), get(probe::ready));
+  BOOST_TEST(ok(probe::health));
+}
+
+BOOST_AUTO_TEST_CASE(liveness_fails_during_the_first_five_seconds_only) {
+  start();
+  report_memory();
+  BOOST_TEST(!ok(probe::live));
+  advance(3900ms);
+  BOOST_TEST(!ok(probe::live));
+  advance(100ms);
+  BOOST_TEST(ok(probe::live));
+}
+
+BOOST_AUTO_TEST_CASE(snapshot_is_never_older_than_a_quarter_second_while_the_aggregator_runs) {
+  start();
+  report_memory();
+  for (int i = 0; i < 100; ++i) {
+    advance(50ms);
+    BOOST_TEST(get(probe::metrics).find("# stale") == std::string::npos);
+  }
+  const auto uptime = judged->evaluate(now(), {}).uptime;
+  const auto text = get(probe::metrics);
+  const auto at = text.find("\nbitnet_uptime_seconds ");
+  BOOST_REQUIRE(at != std::string::npos);
+  const auto shown = std::stod(text.substr(at + 23));
+  BOOST_TEST(std::chrono::duration<double>(uptime).count() - shown <= 0.25);
+}
+
+BOOST_AUTO_TEST_CASE(an_aggregator_that_ended_fails_every_probe_within_two_seconds) {
+  start();
+  report_memory();
+  advance(6s);
+  BOOST_TEST(ok(probe::live));
+  end(caf::actor_cast<caf::actor>(health));
+  advance(2300ms);
+  for (auto which : {probe::health, probe::live, probe::ready, probe::metrics}) BOOST_TEST(!ok(which));
+}
+
+BOOST_AUTO_TEST_CASE(draining_takes_readiness_at_once_and_keeps_liveness) {
+  start();
+  report_memory();
+  advance(6s);
+  BOOST_TEST(request<bool>(health, drain_atom_v).value.value());
+  BOOST_TEST(!ok(probe::ready));
+  BOOST_TEST(!ok(probe::health));
+  BOOST_TEST(ok(probe::live));
+}
+
+BOOST_AUTO_TEST_CASE(a_supervisor_that_ended_shows_as_missed_reports) {
+  start();
+  report_memory();
+  BOOST_TEST(ok(probe::ready));
+  end(caf::actor_cast<caf::actor>(model));
+  advance(3500ms);
+  BOOST_TEST(!ok(probe::ready));
+  BOOST_TEST(component("model").message.find("no report for") == 0U);
+}
+
+BOOST_AUTO_TEST_CASE(escalation_takes_liveness) {
+  start();
+  advance(6s);
+  BOOST_TEST(ok(probe::live));
+  caf::anon_send(health, escalate_atom_v, "restarts did not help");
+  settle();
+  BOOST_TEST(!ok(probe::live));
+  BOOST_TEST(get(probe::health).find("restarts did not help") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(the_end_of_a_watched_actor_takes_liveness_unless_it_was_asked_for) {
+  start();
+  advance(6s);
+  auto idle = [](caf::event_based_actor*) -> caf::behavior { return {[](tick_atom) {}}; };
+  const auto asked = system.spawn(idle);
+  const auto crashed = system.spawn(idle);
+  caf::anon_send(health, watch_atom_v, asked, "first");
+  caf::anon_send(health, watch_atom_v, crashed, "second");
+  settle();
+  end(asked, caf::exit_reason::user_shutdown);
+  BOOST_TEST(ok(probe::live));
+  end(crashed);
+  BOOST_TEST(!ok(probe::live));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_FIXTURE_TEST_SUITE(memory_supervisor_rules, memory_fixture)
+
+BOOST_AUTO_TEST_CASE(thresholds_set_and_clear_with_hysteresis) {
+  start();
+  BOOST_TEST((at(79) == health_status::healthy));
+  BOOST_TEST((at(80) == health_status::degraded));
+  BOOST_TEST((at(78) == health_status::degraded));
+  BOOST_TEST((at(76) == health_status::healthy));
+  BOOST_TEST((at(90) == health_status::unhealthy));
+  BOOST_TEST((at(88) == health_status::unhealthy));
+  BOOST_TEST((at(86) == health_status::degraded));
+  BOOST_TEST((at(50) == health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(memory_that_cannot_be_measured_is_unhealthy_not_zero) {
+  start();
+  measured.reset();
+  advance(1s);
+  BOOST_TEST(is(component("memory"), health_status::unhealthy));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_FIXTURE_TEST_SUITE(model_supervisor_rules, model_fixture)
+
+BOOST_AUTO_TEST_CASE(a_loaded_model_is_healthy_and_handed_out) {
+  start();
+  BOOST_TEST(is(component("model"), health_status::healthy));
+  BOOST_TEST(component("model").message == "tiny is loaded");
+  BOOST_TEST(handed_out == 1);
+}
+
+BOOST_AUTO_TEST_CASE(loading_reports_its_progress_and_is_not_ready) {
+  control->load_progress = 0.43F;
+  std::string message;
+  bool healthy = true;
+  control->during_load = [&] {
+    advance(1100ms);
+    message = component("model").message;
+    healthy = is(component("model"), health_status::healthy);
+    BOOST_TEST(!component("model").cannot_heal);
+  };
+  start();
+  BOOST_TEST(message == "loading 43 %");
+  BOOST_TEST(!healthy);
+}
+
+BOOST_AUTO_TEST_CASE(a_load_without_progress_says_that_it_is_stalled) {
+  std::string message;
+  control->during_load = [&] {
+    advance(130s);
+    message = component("model").message;
+  };
+  start();
+  BOOST_TEST(message.find("stalled for") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_missing_file_is_unready_but_live_and_loaded_when_it_appears) {
+  control->load_fails = true;
+  file.reset();
+  start();
+  BOOST_TEST(is(component("model"), health_status::unhealthy));
+  BOOST_TEST(component("model").message == "not loaded: no such file");
+  BOOST_TEST(!component("model").cannot_heal);
+  advance(60s);
+  BOOST_TEST(control->loads == 1);  // the same nothing is not tried again
+  control->load_fails = false;
+  file = engine::file_identity{1, 3, 1000, 6};
+  advance(2s);
+  BOOST_TEST(is(component("model"), health_status::healthy));
+  BOOST_TEST(control->loads == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_load_that_failed_for_want_of_memory_is_tried_again_later) {
+  control->load_fails = true;
+  control->load_error = {engine::error_code::out_of_memory, "no memory"};
+  start();
+  advance(29s);
+  BOOST_TEST(control->loads == 1);
+  control->load_fails = false;
+  advance(3s);
+  BOOST_TEST(control->loads == 2);
+  BOOST_TEST(is(component("model"), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(an_exception_while_loading_is_a_failure_with_its_text) {
+  control->during_load = [] { throw std::runtime_error("boom"); };
+  start();
+  BOOST_TEST(component("model").message.find("boom") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(any_change_of_the_file_degrades_within_a_second) {
+  start();
+  for (auto c : {engine::file_change::replaced, engine::file_change::missing, engine::file_change::truncated,
+                 engine::file_change::modified}) {
+    change = c;
+    advance(1s);
+    BOOST_TEST(is(component("model"), health_status::degraded), engine::to_string(c));
+    BOOST_TEST(!component("model").cannot_heal);
+  }
+  change = engine::file_change::none;
+  advance(1s);
+  BOOST_TEST(is(component("model"), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(weights_that_changed_in_memory_are_loaded_again) {
+  start();
+  control->corrupted = "blk.0.attn_q.weight";
+  int handed_out_meanwhile = -1;
+  control->during_load = [&] {
+    handed_out_meanwhile = handed_out;
+    control->corrupted.reset();
+  };
+  advance(2s);
+  BOOST_TEST(control->loads == 2);
+  BOOST_TEST(handed_out_meanwhile == 0);  // nobody goes on with the bad ones
+  BOOST_TEST(is(component("model"), health_status::healthy), component("model").message);
+}
+
+BOOST_AUTO_TEST_CASE(weights_that_go_bad_again_and_again_take_liveness) {
+  start();
+  control->corrupted = "blk.0.attn_q.weight";
+  advance(10s);
+  BOOST_TEST(control->loads == 3);
+  BOOST_TEST(component("model").cannot_heal);
+  BOOST_TEST(component("model").message.find("blk.0.attn_q.weight") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_FIXTURE_TEST_SUITE(engine_supervisor_rules, engine_fixture)
+
+BOOST_AUTO_TEST_CASE(requests_flow_once_the_model_is_loaded) {
+  start();
+  BOOST_TEST(is(engine_health(), health_status::healthy), engine_health().message);
+  const auto [sink, frames] = make_sink();
+  BOOST_TEST(route(1, sink).value.has_value());
+  BOOST_TEST(frames->size() == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(without_a_model_the_engine_waits) {
+  control->load_fails = true;
+  start();
+  BOOST_TEST(engine_health().message == "waiting for the model");
+  BOOST_TEST(control->created == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_dead_worker_is_replaced_with_the_next_incarnation) {
+  start();
+  report_memory();
+  const auto [sink, frames] = make_sink();
+  control->step_throws = true;
+  route(1, sink);
+  BOOST_REQUIRE(frames->size() == 1U);
+  BOOST_TEST((frames->back().error == error_code::worker_lost));
+  BOOST_TEST(!ok(probe::ready));
+  BOOST_TEST(engine_health().message.find("restarting the worker") == 0U);
+  control->step_throws = false;
+  advance(1s);
+  BOOST_TEST(ok(probe::ready), get(probe::health));
+  const auto again = route(2, sink);
+  BOOST_REQUIRE(again.value);
+  BOOST_TEST(again.value->incarnation == 2U);
+  BOOST_TEST(get(probe::metrics).find("bitnet_worker_restarts_total 1") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(work_counters_survive_a_restart) {
+  start();
+  const auto [sink, frames] = make_sink();
+  route(1, sink);
+  advance(1s);
+  control->step_throws = true;
+  route(2, sink);
+  control->step_throws = false;
+  advance(1s);
+  route(3, sink);
+  advance(1s);
+  BOOST_TEST(get(probe::metrics).find("bitnet_generation_tokens_total 6") != std::string::npos,
+             get(probe::metrics));
+}
+
+BOOST_AUTO_TEST_CASE(a_worker_that_keeps_dying_takes_liveness) {
+  start();
+  advance(6s);
+  control->step_throws = true;
+  const auto [sink, frames] = make_sink();
+  for (int i = 0; i < 6; ++i) {
+    BOOST_TEST(ok(probe::live));
+    route(1, sink);
+    advance(7s);
+  }
+  BOOST_TEST(!ok(probe::live));
+  BOOST_TEST(engine_health().message.find("failed 6 times within 60 s") != std::string::npos,
+             engine_health().message);
+}
+
+BOOST_AUTO_TEST_CASE(a_hung_pass_is_seen_cancelled_and_its_worker_replaced) {
+  start();
+  report_memory();
+  advance(6s);
+  const auto [sink, frames] = make_sink();
+  bool ready_soon = true, live = false, hung = false;
+  control->during_step = [&] {
+    if (hung) return;
+    hung = true;
+    advance(1500ms);  // the pass does not return; the rest of the server goes on
+    ready_soon = ok(probe::ready);
+    advance(1500ms);
+    BOOST_TEST(engine_health().message.find("hung") == 0U);
+    BOOST_TEST(!ok(probe::ready));
+    live = ok(probe::live);
+    const auto [other, other_frames] = make_sink();
+    BOOST_TEST((describe(route(2, other).error).code == error_code::no_worker));
+  };
+  route(1, sink, 1000);
+  BOOST_TEST(hung);
+  BOOST_TEST(ready_soon);
+  BOOST_TEST(live);
+  BOOST_REQUIRE(!frames->empty());
+  BOOST_TEST((frames->back().error == error_code::worker_lost));
+  advance(2s);
+  BOOST_TEST(ok(probe::ready), get(probe::health));
+  BOOST_TEST(control->created == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_pass_that_hangs_for_a_minute_takes_liveness) {
+  start();
+  report_memory();
+  advance(6s);
+  const auto [sink, frames] = make_sink();
+  bool live_before = false, live_after = true, hung = false;
+  control->during_step = [&] {
+    if (hung) return;
+    hung = true;
+    advance(59s);
+    live_before = ok(probe::live);
+    advance(2s);
+    live_after = ok(probe::live);
+    BOOST_TEST(control->created == 1);  // no twin beside the hung one
+  };
+  route(1, sink);
+  BOOST_TEST(live_before);
+  BOOST_TEST(!live_after);
+}
+
+BOOST_AUTO_TEST_CASE(wrong_results_take_the_worker_out_and_reload_the_weights) {
+  start();
+  report_memory();
+  control->hash = 0x9999;
+  bool ready_meanwhile = true;
+  control->during_load = [&] {
+    ready_meanwhile = ok(probe::ready);
+    control->hash = 0x1234;
+  };
+  advance(12s);
+  BOOST_TEST(control->loads == 2);
+  BOOST_TEST(!ready_meanwhile);
+  BOOST_TEST(is(engine_health(), health_status::healthy), engine_health().message);
+}
+
+BOOST_AUTO_TEST_CASE(wrong_results_of_fresh_weights_take_liveness) {
+  start();
+  report_memory();
+  advance(6s);
+  control->hash = 0x9999;
+  advance(20s);
+  BOOST_TEST(!ok(probe::ready));
+  BOOST_TEST(!ok(probe::live));
+  BOOST_TEST(control->loads == 3);
+  BOOST_TEST(component("model").message.find("the weights give wrong results") == 0U);
+}
+
+BOOST_AUTO_TEST_CASE(a_failing_canary_takes_the_worker_out) {
+  start();
+  report_memory();
+  control->probe_fails = true;
+  advance(11s);
+  BOOST_TEST(!ok(probe::ready));
+  const auto [sink, frames] = make_sink();
+  BOOST_TEST((describe(route(1, sink).error).code == error_code::no_worker));
+  control->probe_fails = false;
+  advance(11s);
+  BOOST_TEST(ok(probe::ready));
+  BOOST_TEST(route(2, sink).value.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(an_engine_that_cannot_be_built_is_tried_again_and_never_takes_liveness) {
+  control->create_fails = true;
+  start();
+  BOOST_TEST(engine_health().message == "the engine did not start: The KV cache does not fit.");
+  advance(300s);
+  BOOST_TEST(ok(probe::live));
+  control->create_fails = false;
+  advance(31s);
+  BOOST_TEST(is(engine_health(), health_status::healthy), engine_health().message);
+}
+
+BOOST_AUTO_TEST_CASE(corrupted_weights_stop_the_worker_until_they_are_loaded_again) {
+  start();
+  control->corrupted = "output.weight";
+  bool refused = false;
+  control->during_load = [&] {
+    control->corrupted.reset();
+    advance(1s);
+    const auto [sink, frames] = make_sink();
+    refused = describe(route(1, sink).error).code == error_code::no_worker;
+    BOOST_TEST(engine_health().message.find("stopped: the weights output.weight changed") == 0U);
+    BOOST_TEST(control->destroyed == 1);
+  };
+  advance(3s);
+  BOOST_TEST(refused);
+  const auto [sink, frames] = make_sink();
+  BOOST_TEST(route(2, sink).value.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(a_full_queue_takes_readiness_until_it_drains) {
+  start();
+  report_memory();
+  const auto [sink, frames] = make_sink();
+  bool full_ready = true;
+  int steps = 0;
+  control->delivers = false;
+  control->during_step = [&] {
+    if (++steps == 2) {
+      advance(600ms);
+      full_ready = ok(probe::ready);
+      control->delivers = true;
+    }
+  };
+  for (engine::request_id id = 1; id <= 4; ++id)
+    caf::anon_send(requests, submit_atom_v, request_of(id), std::uint32_t{1}, sink);
+  settle();
+  BOOST_TEST(!full_ready);
+  advance(600ms);
+  BOOST_TEST(ok(probe::ready));
+}
+
+BOOST_AUTO_TEST_CASE(the_end_of_the_router_takes_liveness) {
+  start();
+  advance(6s);
+  end(caf::actor_cast<caf::actor>(requests));
+  BOOST_TEST(!ok(probe::live));
+}
+
+BOOST_AUTO_TEST_CASE(the_supervisor_ends_after_its_worker) {
+  start();
+  end(caf::actor_cast<caf::actor>(engine), caf::exit_reason::user_shutdown);
+  BOOST_TEST(control->destroyed == 1);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
