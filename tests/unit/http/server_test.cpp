@@ -281,7 +281,7 @@ BOOST_FIXTURE_TEST_CASE(probes_are_answered_when_descriptors_are_exhausted, serv
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   std::vector<std::string> answers;
   for (std::size_t i = 0; i < clients.size(); ++i) {
-    const timeval patience{20, 0};
+    const timeval patience{5, 0};
     ::setsockopt(clients[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (::connect(clients[i], reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) continue;
     const auto request = i % 3 == 2 ? echo_request("x") : live_request;
