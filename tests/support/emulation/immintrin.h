@@ -4,8 +4,8 @@
 // CPUs without AVX-512 and AMX, with SIMDe's portable vectors and with tiles in memory.
 
 #define SIMDE_NO_NATIVE
-// Calls instead of forced inlining: the kernels' unrolled loops would take minutes to compile.
-#define SIMDE_FUNCTION_ATTRIBUTES [[maybe_unused]] static
+// Calls, not inlined code, and no optimisation: the unrolled loops would take minutes to compile.
+#define SIMDE_FUNCTION_ATTRIBUTES __attribute__((noinline, unused)) static
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include "tests/support/emulation/amx_tiles.hpp"
 
