@@ -74,10 +74,8 @@ transformer::limits pass_limits(const generation_options& options) {
 }
 
 scheduler::limits scheduling_limits(const generation_options& options) {
-  return {.sequences = options.max_sequences,
-          .queued = options.max_queued,
-          .prefill_chunk = options.prefill_chunk,
-          .prefix_cache = options.prefix_cache};
+  return {
+      .sequences = options.max_sequences, .queued = options.max_queued, .prefix_cache = options.prefix_cache};
 }
 
 }  // namespace
@@ -97,12 +95,15 @@ struct generation_loop::state {
         probe_block(*cache.allocate()),
         schedule(cache, scheduling_limits(options)),
         samplers(team.size(), sampler(loaded->config().vocabulary_size)),
-        progress(options.progress != nullptr ? *options.progress : own_progress) {
+        progress(options.progress != nullptr ? *options.progress : own_progress),
+        prefill_chunk(options.prefill_chunk),
+        decode_wait_seconds(options.decode_wait_seconds) {
     chosen.reserve(options.max_sequences);
   }
 
   result<void> check(const generation_request& request) const;
   forward_status run_pass(std::span<const batch_chunk> batch, phase what);
+  void learn_pace(double seconds_a_token) noexcept;
   void sample(std::span<const planned_chunk> planned);
   void deliver(const planned_chunk& chunk, result<sampled_token> token);
   void emit(const sequence& s, generation_event event);
@@ -117,6 +118,9 @@ struct generation_loop::state {
   std::vector<sampler> samplers;  ///< one a member of the team
   struct progress own_progress;
   struct progress& progress;
+  const std::size_t prefill_chunk;
+  const double decode_wait_seconds;
+  double seconds_per_token = 0;  ///< of the steps with prompt tokens, lately
   generation_stats stats;
   std::vector<batch_chunk> batch;
   std::vector<std::optional<result<sampled_token>>> chosen;  ///< one a planned chunk
@@ -208,10 +212,12 @@ void generation_loop::cancel(request_id id) {
 
 std::vector<generation_event> generation_loop::step() {
   auto& s = *state_;
-  const auto planned = s.schedule.plan();
+  const auto planned = s.schedule.plan(
+      prefill_budget(s.prefill_chunk, s.schedule.decodes(), s.seconds_per_token, s.decode_wait_seconds));
   if (planned.empty()) return std::exchange(s.events, {});
 
   s.batch.clear();
+  std::size_t rows = 0;
   auto what = phase::decode;
   for (const auto& chunk : planned) {
     const auto& target = *chunk.target;
@@ -220,6 +226,7 @@ std::vector<generation_event> generation_loop::step() {
                        .blocks = target.blocks,
                        .logits = chunk.completes() ? std::size_t{1} : std::size_t{0}});
     if (!chunk.decodes()) what = phase::prefill;
+    rows += chunk.count;
   }
   const auto start = now_ns();
   if (s.run_pass(s.batch, what) == forward_status::complete) {
@@ -238,7 +245,9 @@ std::vector<generation_event> generation_loop::step() {
       if (completes) s.deliver(chunk, std::move(*s.chosen[i]));
     }
   }
-  s.stats.last_step_seconds = 1e-9 * static_cast<double>(now_ns() - start);
+  const auto seconds = 1e-9 * static_cast<double>(now_ns() - start);
+  s.stats.last_step_seconds = seconds;
+  if (what == phase::prefill) s.learn_pace(seconds / static_cast<double>(rows));
   s.progress.current.store(phase::idle, std::memory_order_relaxed);
   return std::exchange(s.events, {});
 }
@@ -253,6 +262,12 @@ forward_status generation_loop::state::run_pass(std::span<const batch_chunk> chu
   const auto status = forward.forward(chunks, cache, progress);
   if (status == forward_status::cancelled) progress.cancel.store(false, std::memory_order_relaxed);
   return status;
+}
+
+/// A moving average over the last few steps with prompt tokens.
+void generation_loop::state::learn_pace(double seconds_a_token) noexcept {
+  constexpr double weight = 0.3;
+  seconds_per_token += (seconds_per_token == 0 ? 1 : weight) * (seconds_a_token - seconds_per_token);
 }
 
 /// Chooses the next token of every sequence whose logits are there, each on a member of the team.
