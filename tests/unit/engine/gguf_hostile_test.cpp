@@ -55,7 +55,7 @@ BOOST_AUTO_TEST_CASE(flipped_bits_never_crash) {
   const std::size_t metadata = whole.find("token_embd.weight");
   std::mt19937_64 random(20240607);
   int taken = 0;
-  for (int round = 0; round < 6000; ++round) {
+  for (int round = 0; round < 3000; ++round) {
     std::string damaged = whole;
     const int flips = 1 + static_cast<int>(random() % 4);
     for (int i = 0; i < flips; ++i) {
@@ -66,8 +66,8 @@ BOOST_AUTO_TEST_CASE(flipped_bits_never_crash) {
     taken += loads(damaged) ? 1 : 0;
   }
   // Both outcomes occur, so the test tests something.
-  BOOST_TEST(taken > 100);
-  BOOST_TEST(taken < 5900);
+  BOOST_TEST(taken > 50);
+  BOOST_TEST(taken < 2950);
 }
 
 BOOST_AUTO_TEST_CASE(overwritten_numbers_never_crash) {
@@ -75,7 +75,7 @@ BOOST_AUTO_TEST_CASE(overwritten_numbers_never_crash) {
   const std::size_t end = std::min(whole.size(), whole.find("token_embd.weight") + 1200);
   const std::uint64_t values[] = {0,          1,          0x7F,       0xFF,       0x7FFFFFFF,
                                   0xFFFFFFFF, 1ULL << 32, ~0ULL >> 1, 1ULL << 63, ~0ULL};
-  for (std::size_t place = 4; place + 8 <= end; place += place < 600 || place + 1400 > end ? 1 : 13) {
+  for (std::size_t place = 4; place + 8 <= end; place += place < 600 || place + 1400 > end ? 1 : 29) {
     for (const std::uint64_t value : values) {
       std::string damaged = whole;
       damaged.replace(place, 8, reinterpret_cast<const char*>(&value), 8);
