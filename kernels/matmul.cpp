@@ -8,9 +8,10 @@
 namespace bitnet::kernels {
 
 void quantized_activations::resize(std::size_t rows, std::size_t cols) {
-  const std::size_t padded_cols = (cols + ternary_matrix::column_padding - 1) /
-                                  ternary_matrix::column_padding * ternary_matrix::column_padding;
-  const std::size_t bytes = rows * padded_cols;
+  constexpr std::size_t line = ternary_matrix::column_padding;
+  const std::size_t lines = (cols + line - 1) / line;
+  const std::size_t row_stride = (lines | 1) * line;
+  const std::size_t bytes = (rows + 15) / 16 * 16 * row_stride;
   if (bytes > storage_.size()) storage_ = weight_buffer(bytes);
   if (rows > row_capacity_) {
     scales_ = std::make_unique<float[]>(rows);
@@ -19,10 +20,11 @@ void quantized_activations::resize(std::size_t rows, std::size_t cols) {
   }
   rows_ = rows;
   cols_ = cols;
-  padded_cols_ = padded_cols;
+  padded_cols_ = lines * line;
+  row_stride_ = row_stride;
   // quantize_row writes the padding too; this serves rows written directly.
-  for (std::size_t r = 0; r < rows && padded_cols != cols; ++r)
-    std::memset(row(r) + cols, 0, padded_cols - cols);
+  for (std::size_t r = 0; r < rows && padded_cols_ != cols; ++r)
+    std::memset(row(r) + cols, 0, padded_cols_ - cols);
 }
 
 const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept {

@@ -32,8 +32,12 @@ class quantized_activations {
   /// cols rounded up to 64; the padding is zero.
   std::size_t padded_cols() const noexcept { return padded_cols_; }
 
-  std::int8_t* row(std::size_t r) noexcept { return data() + r * padded_cols_; }
-  const std::int8_t* row(std::size_t r) const noexcept { return data() + r * padded_cols_; }
+  /// Bytes from one row to the next: an odd multiple of 64, so that the same columns of 16 rows (a tile) lie
+  /// in different sets of the L1 cache. Rows are readable, not defined, up to the next multiple of 16.
+  std::size_t row_stride() const noexcept { return row_stride_; }
+
+  std::int8_t* row(std::size_t r) noexcept { return data() + r * row_stride_; }
+  const std::int8_t* row(std::size_t r) const noexcept { return data() + r * row_stride_; }
   float* row_scale() noexcept { return scales_.get(); }
   const float* row_scale() const noexcept { return scales_.get(); }
   std::int32_t* row_sum() noexcept { return sums_.get(); }
@@ -46,6 +50,7 @@ class quantized_activations {
   std::size_t rows_ = 0;
   std::size_t cols_ = 0;
   std::size_t padded_cols_ = 0;
+  std::size_t row_stride_ = 0;
   std::size_t row_capacity_ = 0;
   weight_buffer storage_;
   std::unique_ptr<float[]> scales_;

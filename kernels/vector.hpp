@@ -74,7 +74,8 @@ struct vector_kernels {
                    std::size_t kv_heads, std::size_t head_dim);
 
   /// Computes the query heads that belong to the KV heads [first, last) of `args`: work can be split over
-  /// KV heads and over queries (by making several args). Results do not depend on the split.
+  /// KV heads and over queries (by making several args). Results do not depend on the split. Uses up to 300
+  /// KiB of stack. Fastest with at least 72 query heads a KV head at a time, for example 18 tokens of 4.
   void (*attention)(const attention_args& args, std::size_t first_kv_head, std::size_t last_kv_head);
 };
 

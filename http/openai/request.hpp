@@ -18,7 +18,7 @@ namespace bitnet::http::openai {
 
 /// Bounds that the API itself does not set.
 struct request_limits {
-  std::size_t max_body_bytes = 8 << 20;
+  std::size_t max_body_bytes = 4 << 20;
   std::uint32_t max_choices = 64;  ///< prompts times n
   std::size_t max_messages = 4096;
   std::size_t max_stop_bytes = 1024;  ///< of one stop string

@@ -14,8 +14,9 @@ namespace {
 /// instruction where the CPU has it).
 struct scalar_vector {
   static constexpr std::size_t lanes = reduction_lanes;
-  static constexpr std::size_t tile_rows = 4;
-  static constexpr std::size_t tile_accumulators = 4;
+  // Small, for the compiler's sake; two rows, so that the reference has a causal edge inside a tile as well.
+  static constexpr std::size_t tile_rows = 2;
+  static constexpr std::size_t tile_accumulators = 1;
 
   struct f32 {
     float lane[lanes];

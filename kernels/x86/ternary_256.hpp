@@ -37,8 +37,10 @@ inline __m256i broadcast(const std::int8_t* q) {
 
 /// Pins a sum to its register. Without it GCC 12 copies and spills the sums of unrolled loops, which costs up
 /// to half the speed.
-inline void keep(__m256i& sum) {
+inline void keep([[maybe_unused]] __m256i& sum) {
+#ifdef __AVX2__
   asm("" : "+x"(sum));
+#endif
 }
 
 void store_row(const row_sums& sums, std::int32_t row_sum, float scale, float* y, std::size_t rows) {
@@ -130,7 +132,7 @@ void multiply_few(const ternary_matrix& w, const quantized_activations& x, std::
         const std::uint8_t* const step = packed + s * block_bytes;
         for (std::size_t line = 0; line < step_bytes; line += 64)
           _mm_prefetch(reinterpret_cast<const char*>(step + prefetch_ahead + line), _MM_HINT_T0);
-        add_step<Dot, Tokens>(step, q, x.padded_cols(), sums[s]);
+        add_step<Dot, Tokens>(step, q, x.row_stride(), sums[s]);
       }
     }
     for (std::size_t s = 0; s < n; ++s) {
@@ -225,8 +227,8 @@ void multiply_many(const ternary_matrix& w, const quantized_activations& x, std:
       const std::int8_t* const q = x.row(token) + k;
       std::size_t t = 0;
       for (; t + 2 <= tokens; t += 2)
-        add_panel<Dot, 2>(p, cols, q + t * x.padded_cols(), x.padded_cols(), sums + t);
-      if (t < tokens) add_panel<Dot, 1>(p, cols, q + t * x.padded_cols(), x.padded_cols(), sums + t);
+        add_panel<Dot, 2>(p, cols, q + t * x.row_stride(), x.row_stride(), sums + t);
+      if (t < tokens) add_panel<Dot, 1>(p, cols, q + t * x.row_stride(), x.row_stride(), sums + t);
     }
     for (std::size_t t = 0; t < tokens; ++t)
       store_row(sums[t], x.row_sum()[token + t], x.row_scale()[token + t] * w.scale(),
