@@ -28,7 +28,9 @@ engine_verdict say_unhealthy(std::string message, bool cannot_heal = false) {
 /// Adds the work of an incarnation to `sum`.
 void add_work(engine_sample& sum, const worker_board& board) {
   sum.prompt_tokens += board.prompt_tokens.load(relaxed);
+  sum.cached_tokens += board.cached_tokens.load(relaxed);
   sum.generated_tokens += board.generated_tokens.load(relaxed);
+  sum.preemptions += board.preemptions.load(relaxed);
   sum.steps += board.steps.load(relaxed);
   sum.failed_sequences += board.failed_sequences.load(relaxed);
   sum.canary_runs += board.canary_runs.load(relaxed);
@@ -57,6 +59,7 @@ void engine_supervisor_state::use_model(loaded_model loaded) {
 
 void engine_supervisor_state::fence_off(std::string why) {
   fence = std::move(why);
+  model = nullptr;  // there may not be memory for this one and its successor
   withdraw();
   if (worker) stop_worker();
 }
@@ -139,17 +142,6 @@ void engine_supervisor_state::on_exit_request(caf::error reason) {
     self->quit(*quitting);
 }
 
-void engine_supervisor_state::on_wrong_results(engine_verdict& verdict) {
-  // Weights in memory go bad; the file is the cure, once. A second failure on fresh weights is the machine's.
-  if (!reloaded_for || *reloaded_for == load) {
-    if (!reloaded_for) self->send(options.model, reload_atom_v);
-    reloaded_for = load;
-    return;
-  }
-  verdict.cannot_heal = true;
-  verdict.message += "; also after loading the model again";
-}
-
 void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker_observation& seen) {
   if (verdict.takes_requests && !announced) {
     announced = true;
@@ -158,12 +150,16 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
   }
   if (!verdict.takes_requests) withdraw();
   if (verdict.hung && !cancelled) {
-    // A thread cannot be killed. Ask the pass to give up at the next layer, and the worker to end when it
-    // has; only then a new one may take its cores and memory.
+    // A thread cannot be killed. Ask the pass to give up at the next layer, and the worker to end when its
+    // handler returns; only then a new one may take its cores and memory.
     cancelled = true;
     spdlog::error("engine: {}", verdict.message);
     board->engine->progress().cancel.store(true, relaxed);
     self->send_exit(worker, caf::exit_reason::kill);
+  }
+  if (verdict.wrong_results && reload_asked != load) {
+    reload_asked = load;
+    self->send(options.model, reload_atom_v);
   }
   if (seen.phase == worker_phase::refused && self->clock().now() - started >= options.refused_retry)
     stop_worker();
@@ -177,7 +173,6 @@ engine_verdict engine_supervisor_state::judge() {
   const auto seen = observe(*board, options.generation.max_queued);
   auto verdict = watch->judge(seen, self->clock().now());
   golden = watch->golden();
-  if (verdict.wrong_results) on_wrong_results(verdict);
   act_on(verdict, seen);
   return verdict;
 }

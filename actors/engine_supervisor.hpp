@@ -38,9 +38,9 @@ struct engine_supervisor_state {
   std::shared_ptr<const engine::model> model;
   std::uint64_t load = 0;
   std::optional<std::string> fence;
-  std::optional<std::uint64_t> golden;        ///< canary hash of `golden_model`
-  std::string golden_model;                   ///< identity of the weights that `golden` belongs to
-  std::optional<std::uint64_t> reloaded_for;  ///< load whose results were wrong
+  std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
+  std::string golden_model;             ///< identity of the weights that `golden` belongs to
+  std::uint64_t reload_asked = 0;       ///< load that gave wrong results
 
   // The worker.
   worker_actor worker;
@@ -73,7 +73,6 @@ struct engine_supervisor_state {
  private:
   engine_verdict judge();
   void act_on(const engine_verdict& verdict, const worker_observation& seen);
-  void on_wrong_results(engine_verdict& verdict);
   void withdraw();
   void report(const engine_verdict& verdict, std::chrono::nanoseconds took);
   engine_sample sample() const;

@@ -1,5 +1,6 @@
 #include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
+#include "engine/model_identity.hpp"
 
 #include <utility>
 
@@ -39,6 +40,10 @@ inference_backend cpu_backend() {
     auto loop = engine::generation_loop::create(std::move(model), options);
     if (!loop) return tl::unexpected(std::move(loop).error());
     return std::make_unique<generation_engine>(std::move(*loop));
+  };
+  backend.make_scrub = [](std::shared_ptr<const engine::model> model) -> weight_scrub {
+    auto scrubber = std::make_shared<engine::weight_scrubber>(*model->weights);
+    return [model = std::move(model), scrubber](std::size_t max_bytes) { return scrubber->step(max_bytes); };
   };
   return backend;
 }

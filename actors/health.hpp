@@ -65,9 +65,11 @@ struct engine_sample {
   std::uint64_t kv_blocks_used = 0;
   std::uint64_t kv_blocks_total = 0;
   std::uint64_t prompt_tokens = 0;     ///< since the start, over all incarnations
+  std::uint64_t cached_tokens = 0;     ///< likewise: not prefilled, the prefix cache had them
   std::uint64_t generated_tokens = 0;  ///< likewise
   std::uint64_t steps = 0;             ///< likewise
   std::uint64_t failed_sequences = 0;  ///< likewise
+  std::uint64_t preemptions = 0;       ///< likewise: sequences put back in the queue, the KV cache was full
   std::uint64_t canary_runs = 0;
   double step_seconds_p99 = 0;  ///< over the last steps
 };

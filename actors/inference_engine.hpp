@@ -4,10 +4,13 @@
 #include "engine/generation.hpp"
 #include "engine/model.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace bitnet::actors {
@@ -27,6 +30,10 @@ class inference_engine {
   virtual engine::result<std::uint64_t> probe_hash() = 0;
 };
 
+/// Checks about `max_bytes` more of a model's weights against what they were after loading; round and round.
+/// Returns the name of a region that changed. One thread at a time.
+using weight_scrub = std::function<std::optional<std::string>(std::size_t max_bytes)>;
+
 /// How models and engines come into being.
 struct inference_backend {
   /// Blocks for seconds; called on a thread of its own. Must call options.progress.
@@ -37,9 +44,11 @@ struct inference_backend {
   std::function<engine::result<std::unique_ptr<inference_engine>>(std::shared_ptr<const engine::model>,
                                                                   const engine::generation_options&)>
       create_engine;
+  /// Reads all weights once; called on the loading thread. Empty: weights are not scrubbed.
+  std::function<weight_scrub(std::shared_ptr<const engine::model>)> make_scrub;
 };
 
-/// engine::load_model and engine::generation_loop.
+/// engine::load_model, engine::generation_loop and engine::weight_scrubber.
 inference_backend cpu_backend();
 
 }  // namespace bitnet::actors

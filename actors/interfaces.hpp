@@ -93,8 +93,7 @@ using aggregator_actor = caf::typed_actor<
 using engine_supervisor_actor = caf::typed_actor<
     // Model supervisor: run this model; replaces the running one.
     caf::reacts_to<loaded_model>,
-    // Model supervisor: stop using the model now, its memory is not there any more (why). Permanent until the
-    // next loaded_model.
+    // Model supervisor: stop using the model now, its weights went bad (why). Until the next loaded_model.
     caf::reacts_to<fence_atom, std::string>,
     // Itself, each period.
     caf::reacts_to<tick_atom>,
@@ -107,7 +106,8 @@ using model_supervisor_actor = caf::typed_actor<
     caf::reacts_to<tick_atom>,
     // Its loader, once.
     caf::reacts_to<load_outcome>,
-    // Engine supervisor: the weights in memory give wrong results, load the file again.
+    // Engine supervisor: the weights in memory give wrong results. Fences the engine off and loads the file
+    // again, or says that it does not help any more.
     caf::reacts_to<reload_atom>,
     // Root supervisor: send loaded models here.
     caf::reacts_to<subscribe_atom, engine_supervisor_actor>>;

@@ -2,6 +2,7 @@
 
 #include "actors/error.hpp"
 #include "actors/health.hpp"
+#include "actors/inference_engine.hpp"
 #include "engine/generation.hpp"
 #include "engine/model.hpp"
 
@@ -106,8 +107,8 @@ typename Inspector::result_type inspect(Inspector& f, memory_sample& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, engine_sample& x) {
   return f(x.workers, x.worker_restarts, x.running, x.queued, x.queue_capacity, x.kv_blocks_used,
-           x.kv_blocks_total, x.prompt_tokens, x.generated_tokens, x.steps, x.failed_sequences, x.canary_runs,
-           x.step_seconds_p99);
+           x.kv_blocks_total, x.prompt_tokens, x.cached_tokens, x.generated_tokens, x.steps,
+           x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99);
 }
 
 /// A model that has just been loaded, or replaced. Stays in this process.
@@ -120,6 +121,7 @@ struct loaded_model {
 struct load_outcome {
   std::uint64_t load = 0;
   engine::result<std::shared_ptr<const engine::model>> model;
+  weight_scrub scrub;
 };
 
 /// Who gets the tokens of a request; see interfaces.hpp.

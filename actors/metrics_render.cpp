@@ -98,6 +98,9 @@ void add_engine(family_list& list, const engine_sample& e, const health_metrics&
   list.gauge("kv_cache_usage_perc", "Used part of the KV cache, 0 to 1.",
              ratio(e.kv_blocks_used, e.kv_blocks_total));
   list.counter("prompt_tokens_total", "Prompt tokens prefilled.", e.prompt_tokens);
+  list.counter("prefix_cache_hit_tokens_total", "Prompt tokens that the prefix cache had.", e.cached_tokens);
+  list.counter("preemptions_total", "Sequences put back in the queue because the KV cache was full.",
+               e.preemptions);
   list.counter("generation_tokens_total", "Tokens generated.", e.generated_tokens);
   list.gauge("tokens_per_second", "Tokens generated a second, over the last seconds.", m.tokens_per_second);
   list.counter("engine_steps_total", "Forward passes.", e.steps);

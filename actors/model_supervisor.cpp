@@ -24,6 +24,7 @@ engine::result<std::shared_ptr<const engine::model>> load_guarded(const model_su
                                                                   std::atomic<float>& progress) {
   engine::load_options load;
   load.threads = options.load_threads;
+  load.warn = [](const std::string& sentence) { spdlog::warn("model: {}", sentence); };
   load.progress = [&progress](float fraction) { progress.store(fraction, std::memory_order_relaxed); };
   try {
     return options.backend.load_model(options.path, load);
@@ -39,8 +40,14 @@ engine::result<std::shared_ptr<const engine::model>> load_guarded(const model_su
 
 }  // namespace
 
+std::optional<engine::file_identity> model_supervisor_state::identify() const {
+  auto found = options.identify(options.path);
+  if (!found) return std::nullopt;
+  return *found;
+}
+
 void model_supervisor_state::load() {
-  identity = options.identify(options.path);
+  identity = identify();
   loading = true;
   error.reset();
   progress = std::make_shared<std::atomic<float>>(0.0F);
@@ -50,11 +57,28 @@ void model_supervisor_state::load() {
   // The loader blocks for seconds, the supervisor must go on reporting.
   auto body = [parent = model_supervisor_actor(self), number, settings = options,
                fraction = progress](caf::event_based_actor* me) {
-    me->send(parent, load_outcome{number, load_guarded(settings, *fraction)});
+    load_outcome outcome{number, load_guarded(settings, *fraction), {}};
+    if (outcome.model && settings.backend.make_scrub)
+      outcome.scrub = settings.backend.make_scrub(*outcome.model);
+    me->send(parent, std::move(outcome));
   };
   loader = options.detach_loader ? self->home_system().spawn<caf::detached>(std::move(body))
                                  : self->home_system().spawn(std::move(body));
   self->monitor(loader);
+}
+
+void model_supervisor_state::reload(std::string why) {
+  if (loading || broken) return;
+  spdlog::error("model: {}", why);
+  // Let go of the bad weights first: there may not be memory for both.
+  model = nullptr;
+  scrub = nullptr;
+  if (subscriber) self->send(subscriber, fence_atom_v, why);
+  if (options.on_loaded) options.on_loaded(nullptr);
+  if (reloads.on_failure(self->clock().now()))
+    load();
+  else
+    broken = why + ", also after loading them again; check the machine's memory";
 }
 
 void model_supervisor_state::on_outcome(load_outcome outcome) {
@@ -67,7 +91,7 @@ void model_supervisor_state::on_outcome(load_outcome outcome) {
     spdlog::error("model: {}", error->message);
   } else {
     model = *outcome.model;
-    fenced = false;
+    scrub = std::move(outcome.scrub);
     spdlog::info("model: {} loaded", model->id);
     if (options.on_loaded) options.on_loaded(model);
     if (subscriber) self->send(subscriber, loaded_model{model, loads});
@@ -78,8 +102,10 @@ void model_supervisor_state::on_outcome(load_outcome outcome) {
 void model_supervisor_state::on_loader_down(const caf::down_msg& down) {
   if (!loading || !loader || down.source != loader.address()) return;
   // Its outcome comes before its end; without one it died.
-  on_outcome({loads, engine::fail(engine::error_code::internal,
-                                  "The loader ended without a result: " + caf::to_string(down.reason))});
+  on_outcome({loads,
+              engine::fail(engine::error_code::internal,
+                           "The loader ended without a result: " + caf::to_string(down.reason)),
+              {}});
 }
 
 component_report model_supervisor_state::check_loading() {
@@ -96,13 +122,13 @@ component_report model_supervisor_state::check_loading() {
   return say(health_status::unhealthy, std::move(text));
 }
 
-component_report model_supervisor_state::check_failed(const std::optional<file_identity>& now) {
+component_report model_supervisor_state::check_failed() {
   bool retry = false;
   switch (error->code) {
     case engine::error_code::file_not_found:
     case engine::error_code::file_malformed:
     case engine::error_code::unsupported_model:
-      retry = now != identity;  // it is another file now
+      retry = identify() != identity;  // it is another file now
       break;
     case engine::error_code::invalid_request:
     case engine::error_code::prompt_too_long:
@@ -118,35 +144,33 @@ component_report model_supervisor_state::check_failed(const std::optional<file_i
   return report;
 }
 
-component_report model_supervisor_state::check_loaded(const std::optional<file_identity>& now) {
+component_report model_supervisor_state::check_loaded() {
   const auto file = options.path.string();
-  if (fenced)
-    return say(health_status::unhealthy, "the file " + file + " was truncated; restore it and restart", true);
-  if (!identity)  // it appeared while it was being loaded
-    identity = now;
-  switch (identity ? compare(*identity, now) : file_change::unlinked) {
-    case file_change::none:
+  if (!identity) identity = identify();  // it appeared while it was being loaded
+  switch (identity ? options.detect(options.path, *identity) : engine::file_change::missing) {
+    case engine::file_change::none:
       return say(health_status::healthy, model->id + " is loaded");
-    case file_change::replaced:
+    case engine::file_change::replaced:
       return say(health_status::degraded, "the file " + file + " was replaced; restart to serve the new one");
-    case file_change::unlinked:
-      return say(health_status::degraded, "the file " + file + " is gone; a restart would fail");
-    case file_change::modified:
+    case engine::file_change::missing:
+      return say(health_status::degraded, "the file " + file + " is gone; restore it, or a restart fails");
+    case engine::file_change::truncated:
+      return say(health_status::degraded,
+                 "the file " + file + " was truncated; restore it, or a restart fails");
+    case engine::file_change::modified:
       return say(health_status::degraded,
                  "the file " + file + " was written to; restart to check and load it");
-    case file_change::truncated:
-      break;
   }
-  fenced = true;
-  if (subscriber) self->send(subscriber, fence_atom_v, "the model file was truncated");
-  return check_loaded(now);
+  return say(health_status::unhealthy, "the state of the file " + file + " is unknown");
 }
 
 component_report model_supervisor_state::check() {
+  if (scrub)
+    if (const auto region = scrub(options.scrub_bytes))
+      reload("the weights " + *region + " changed in memory");
+  if (broken) return say(health_status::unhealthy, *broken, true);
   if (loading) return check_loading();
-  const auto now = options.identify(options.path);
-  if (error) return check_failed(now);
-  return check_loaded(now);
+  return error ? check_failed() : check_loaded();
 }
 
 void model_supervisor_state::tick() {
@@ -160,6 +184,7 @@ void model_supervisor_state::tick() {
 model_supervisor_actor::behavior_type model_supervisor(
     model_supervisor_actor::stateful_pointer<model_supervisor_state> self, model_supervisor_options options) {
   auto& state = self->state;
+  state.reloads = restart_policy(options.reloads);
   state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_loader_down(down); });
   state.load();
@@ -170,9 +195,7 @@ model_supervisor_actor::behavior_type model_supervisor(
         self->delayed_send(self, self->state.options.period, tick_atom_v);
       },
       [self](load_outcome& outcome) { self->state.on_outcome(std::move(outcome)); },
-      [self](reload_atom) {
-        if (!self->state.loading) self->state.load();
-      },
+      [self](reload_atom) { self->state.reload("the weights give wrong results"); },
       [self](subscribe_atom, const engine_supervisor_actor& subscriber) {
         self->state.subscriber = subscriber;
         if (self->state.model) self->send(subscriber, loaded_model{self->state.model, self->state.loads});

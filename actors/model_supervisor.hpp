@@ -2,7 +2,8 @@
 
 #include "actors/inference_engine.hpp"
 #include "actors/interfaces.hpp"
-#include "actors/probes/file_identity.hpp"
+#include "actors/restart_policy.hpp"
+#include "engine/model_identity.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -22,10 +23,16 @@ struct model_supervisor_options {
   std::chrono::milliseconds period{1000};
   std::chrono::seconds retry{30};          ///< after a failure that the file is not to blame for
   std::chrono::seconds stalled_load{120};  ///< loading without progress for this long is said to be stalled
-  /// Called on the supervisor's thread with each loaded model.
+  std::size_t scrub_bytes = std::size_t{64} << 20;  ///< of weights checked a period; about 0.1 ms a MB
+  /// Wrong weights in memory are loaded again; this often means that the machine is broken.
+  restart_limits reloads{.max_restarts = 2, .period = std::chrono::hours(1)};
+  /// Called on the supervisor's thread with each loaded model, and with nullptr when its weights went bad.
   std::function<void(std::shared_ptr<const engine::model>)> on_loaded;
   /// Of the model file; injected in tests.
-  std::function<std::optional<file_identity>(const std::filesystem::path&)> identify = identify_file;
+  std::function<engine::result<engine::file_identity>(const std::filesystem::path&)> identify =
+      engine::identify_file;
+  std::function<engine::file_change(const std::filesystem::path&, const engine::file_identity&)> detect =
+      engine::detect_change;
   bool detach_loader = true;  ///< false under a test scheduler
 };
 
@@ -41,15 +48,19 @@ struct model_supervisor_state {
   float last_progress = -1;
   steady_time progressed{};
   std::shared_ptr<const engine::model> model;
-  std::optional<file_identity> identity;  ///< of the file before the last load
-  std::optional<engine::error> error;     ///< of the last load
+  weight_scrub scrub;                             ///< of `model`
+  std::optional<engine::file_identity> identity;  ///< of the file before the last load
+  std::optional<engine::error> error;             ///< of the last load
   steady_time failed{};
-  bool fenced = false;
+  std::optional<std::string> broken;  ///< why the weights cannot be trusted any more
+  restart_policy reloads;
   engine_supervisor_actor subscriber;
 
   explicit model_supervisor_state(model_supervisor_actor::pointer owner) : self(owner) {}
 
   void load();
+  /// The weights in memory are wrong: nobody may use them, load them again.
+  void reload(std::string why);
   void on_outcome(load_outcome outcome);
   void on_loader_down(const caf::down_msg& down);
   void tick();
@@ -57,12 +68,14 @@ struct model_supervisor_state {
  private:
   component_report check();
   component_report check_loading();
-  component_report check_failed(const std::optional<file_identity>& now);
-  component_report check_loaded(const std::optional<file_identity>& now);
+  component_report check_failed();
+  component_report check_loaded();
+  std::optional<engine::file_identity> identify() const;
 };
 
-/// Faults 13 to 15 of docs/operations.md: a missing or bad file is not ready, yet live, and loaded as soon as
-/// it is there; a replaced or unlinked one degrades; a truncated one is fatal.
+/// A missing or bad file is not ready, yet live, and loaded as soon as it is there. A file that was replaced,
+/// unlinked, truncated or written to degrades: the weights are in memory and sound, but a restart would not
+/// give the same server. Weights that changed in memory are loaded again.
 model_supervisor_actor::behavior_type model_supervisor(
     model_supervisor_actor::stateful_pointer<model_supervisor_state> self, model_supervisor_options options);
 

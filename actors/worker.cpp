@@ -174,11 +174,6 @@ void worker_state::step() {
     if (stream != streams.end() && stream->second->deliver(event)) finish(event.id);
   }
   publish_stats();
-  if (engine->progress().cancel.load(relaxed)) {
-    // Somebody outside took this worker for hung and told others so; it must not come back as if nothing was.
-    self->quit(make_error(error_code::worker_lost, "The worker was cancelled while a forward pass hung."));
-    return;
-  }
   if (canary_wanted) run_canary();
   if (!engine->idle()) schedule_step();
 }
@@ -216,7 +211,9 @@ void worker_state::publish_stats() {
   board.kv_blocks_used.store(stats.kv_blocks_used, relaxed);
   board.kv_blocks_total.store(stats.kv_blocks_total, relaxed);
   board.prompt_tokens.store(stats.prompt_tokens, relaxed);
+  board.cached_tokens.store(stats.cached_tokens, relaxed);
   board.generated_tokens.store(stats.generated_tokens, relaxed);
+  board.preemptions.store(stats.preemptions, relaxed);
 }
 
 void worker_state::publish_step(std::chrono::nanoseconds duration) {

@@ -42,7 +42,9 @@ struct worker_board {
   // Work since the incarnation began.
   std::atomic<std::uint64_t> steps{0};
   std::atomic<std::uint64_t> prompt_tokens{0};
+  std::atomic<std::uint64_t> cached_tokens{0};
   std::atomic<std::uint64_t> generated_tokens{0};
+  std::atomic<std::uint64_t> preemptions{0};
   std::atomic<std::uint64_t> finished_sequences{0};
   std::atomic<std::uint64_t> failed_sequences{0};  ///< failed computations, not cancellations
 

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <new>
+#include <system_error>
 #include <utility>
 
 namespace bitnet::engine {
@@ -25,6 +26,9 @@ std::int64_t now_ns() noexcept {
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
+
+/// Weights that a thread reads between two barriers must outweigh them: see thread_count().
+constexpr std::size_t least_bytes_per_thread = std::size_t{2} << 20U;
 
 /// Token ids spread over the vocabulary (multiplicative hashing, Knuth, TAOCP 3, section 6.4).
 std::vector<token_id> probe_prompt(const model_config& config) {
@@ -78,10 +82,16 @@ scheduler::limits scheduling_limits(const generation_options& options) {
 
 }  // namespace
 
+std::size_t thread_count(const model_weights& weights, std::size_t requested) {
+  if (requested != 0) return requested;
+  const auto useful = std::max<std::size_t>(weights.bytes_read_per_token() / least_bytes_per_thread, 1);
+  return std::min(useful, kernels::usable_cpu_count());
+}
+
 struct generation_loop::state {
   state(std::shared_ptr<const model> m, const generation_options& options, kv_cache kv)
       : loaded(std::move(m)),
-        team(options.threads),
+        team(thread_count(*loaded->weights, options.threads)),
         cache(std::move(kv)),
         forward(*loaded->weights, team, options.isa, pass_limits(options), options.profile),
         probe_block(*cache.allocate()),
@@ -125,6 +135,9 @@ result<std::unique_ptr<generation_loop>> generation_loop::create(std::shared_ptr
   try {
     auto s = std::make_unique<state>(std::move(model), options, std::move(*cache));
     return std::unique_ptr<generation_loop>(new generation_loop(std::move(s)));
+  } catch (const std::system_error& problem) {
+    return fail(error_code::out_of_memory,
+                fmt::format("The system gives no more threads ({}); raise its limit.", problem.what()));
   } catch (const std::bad_alloc&) {
     return fail(error_code::out_of_memory,
                 "No memory for the buffers of a forward pass; configure a smaller prefill chunk or batch.");

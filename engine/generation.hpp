@@ -46,7 +46,7 @@ struct generation_event {
 };
 
 struct generation_options {
-  std::size_t threads = 0;  ///< 0: all usable CPUs
+  std::size_t threads = 0;  ///< 0: what thread_count() chooses
   kernels::instruction_set isa = kernels::best_instruction_set();
   std::size_t max_sequences = 16;       ///< decoded together
   std::size_t max_queued = 256;         ///< waiting; more are refused with queue_full
@@ -56,6 +56,10 @@ struct generation_options {
   struct progress* progress = nullptr;  ///< where to report; null: the loop's own. Outlives the loop
   struct forward_profile* profile = nullptr;  ///< where to add up operator times; null: not measured
 };
+
+/// Threads that a loop uses: `requested`, or for 0 all usable CPUs, but so few that each has 2 MiB of weights
+/// to read in a step. With less, members wait for each other longer than they work.
+std::size_t thread_count(const model_weights& weights, std::size_t requested);
 
 /// Load and rates since construction; cheap to read from the owning thread.
 struct generation_stats {

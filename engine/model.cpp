@@ -2,6 +2,8 @@
 
 #include "engine/gguf.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace bitnet::engine {
@@ -15,6 +17,15 @@ result<std::shared_ptr<const model>> load_model(const std::filesystem::path& pat
   auto tokens = load_tokenizer(**file);
   if (!tokens) return tl::unexpected(std::move(tokens.error()));
   loaded->tokens = std::move(*tokens);
+  // Ids of one that the other lacks would read beyond a table.
+  const auto config = read_model_config(**file);
+  if (!config) return tl::unexpected(config.error());
+  if (loaded->tokens->size() != config->vocabulary_size) {
+    return fail(
+        error_code::file_malformed,
+        fmt::format("cannot run {}: its tokenizer has {} tokens, but the model has {}; convert it again",
+                    in_quotes(path.native()), loaded->tokens->size(), config->vocabulary_size));
+  }
   auto weights = load_weights(*file, options);
   if (!weights) return tl::unexpected(std::move(weights.error()));
   loaded->weights = std::move(*weights);

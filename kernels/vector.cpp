@@ -6,7 +6,8 @@
 namespace bitnet::kernels {
 
 std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept {
-  return kv_heads * (head_dim + value_stride(head_dim)) * kv_block_tokens * sizeof(std::uint16_t);
+  return kv_heads * (head_dim + value_panels(head_dim) * panel_width) * kv_block_tokens *
+         sizeof(std::uint16_t);
 }
 
 const vector_kernels& vector_kernels_for(instruction_set isa) noexcept {

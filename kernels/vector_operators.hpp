@@ -15,7 +15,8 @@
 // fnma(a, b, c) = c - a * b with one rounding, max(a, b) = a > b ? a : b, select_less(a, b, then, otherwise)
 // = a < b ? then : otherwise, select_nan(a, then, otherwise), keep_first(v, n, other), add_to_exponent(v, k)
 // (adds the low bits of k's representation to v's exponent); over lanes: reduce_add and reduce_max (the tree
-// of kernels/reduction.hpp), any_nan, any_equal; load_half and store_half convert from and to binary16.
+// of kernels/reduction.hpp), any_nan, any_equal; load from uint16_t and store_half convert from and to
+// binary16.
 
 namespace bitnet::kernels {
 
@@ -46,7 +47,7 @@ void map2(const float* a, const float* b, float* out, std::size_t n, F f) noexce
 /// ln(2^128), NaN for NaN. Cody-Waite reduction x = k ln 2 + r, |r| <= ln(2)/2, and a degree 6 polynomial for
 /// e^r (interpolation of (e^r - 1 - r)/r^2 in Chebyshev nodes, relative error 8e-9), Horner with FMA.
 template <class V>
-typename V::f32 exponential(typename V::f32 x) noexcept {
+[[gnu::always_inline]] inline typename V::f32 exponential(typename V::f32 x) noexcept {
   using f32 = typename V::f32;
   constexpr float smallest_normal_log = -0x1.5d589ep+6F;  // -87.336540: e^x >= 2^-126 from here on
   constexpr float largest_log = 0x1.62e42ep+6F;           // 88.722832: e^x is finite up to here

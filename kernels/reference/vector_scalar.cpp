@@ -91,7 +91,7 @@ struct scalar_vector {
     for (std::size_t i = 0; i < lanes; ++i) any = any || a.lane[i] == b.lane[i];
     return any;
   }
-  static f32 load_half(const std::uint16_t* p) noexcept {
+  static f32 load(const std::uint16_t* p) noexcept {
     return each([p](std::size_t i) { return float_from_half(p[i]); });
   }
   static void store_half(std::uint16_t* p, const f32& v) noexcept {
@@ -101,6 +101,7 @@ struct scalar_vector {
 
 }  // namespace
 
-constinit const vector_kernels scalar_vector_kernels = make_vector_kernels<scalar_vector>(instruction_set::scalar);
+constinit const vector_kernels scalar_vector_kernels =
+    make_vector_kernels<scalar_vector>(instruction_set::scalar);
 
 }  // namespace bitnet::kernels

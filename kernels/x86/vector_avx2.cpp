@@ -90,7 +90,7 @@ struct avx2_vector {
     return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(a.low, b.low, _CMP_EQ_OQ),
                                            _mm256_cmp_ps(a.high, b.high, _CMP_EQ_OQ))) != 0;
   }
-  static f32 load_half(const std::uint16_t* p) noexcept {
+  static f32 load(const std::uint16_t* p) noexcept {
     const auto* v = reinterpret_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
   }

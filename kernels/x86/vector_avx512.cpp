@@ -54,7 +54,7 @@ struct avx512_vector {
   }
   static bool any_nan(f32 v) noexcept { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
   static bool any_equal(f32 a, f32 b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) != 0; }
-  static f32 load_half(const std::uint16_t* p) noexcept {
+  static f32 load(const std::uint16_t* p) noexcept {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   static void store_half(std::uint16_t* p, f32 v) noexcept {
@@ -64,6 +64,7 @@ struct avx512_vector {
 
 }  // namespace
 
-constinit const vector_kernels avx512_vector_kernels = make_vector_kernels<avx512_vector>(instruction_set::avx512_vnni);
+constinit const vector_kernels avx512_vector_kernels =
+    make_vector_kernels<avx512_vector>(instruction_set::avx512_vnni);
 
 }  // namespace bitnet::kernels

@@ -17,8 +17,7 @@ inline bool same_float(float a, float b) noexcept {
 }
 
 /// Index of the first pair that is not `same_float`; the shorter length where only the lengths differ.
-inline std::optional<std::size_t> first_difference(std::span<const float> a,
-                                                   std::span<const float> b) noexcept {
+inline std::optional<std::size_t> first_unequal(std::span<const float> a, std::span<const float> b) noexcept {
   const std::size_t n = a.size() < b.size() ? a.size() : b.size();
   for (std::size_t i = 0; i < n; ++i)
     if (!same_float(a[i], b[i])) return i;

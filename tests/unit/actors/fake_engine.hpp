@@ -22,6 +22,7 @@ struct fake_control {
   float load_progress = 1;
   std::function<void()> during_load;
   int loads = 0;
+  std::optional<std::string> corrupted;  ///< what scrubbing finds
 
   // Engine.
   bool create_fails = false;
@@ -164,6 +165,9 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
     if (control->create_fails)
       return engine::fail(engine::error_code::out_of_memory, "The KV cache does not fit.");
     return std::make_unique<fake_engine>(control);
+  };
+  backend.make_scrub = [control](std::shared_ptr<const engine::model>) -> actors::weight_scrub {
+    return [control](std::size_t) { return control->corrupted; };
   };
   return backend;
 }

@@ -1,4 +1,3 @@
-#include "actors/probes/file_identity.hpp"
 #include "actors/probes/memory.hpp"
 #include "actors/probes/process.hpp"
 
@@ -6,8 +5,6 @@
 
 #include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -149,48 +146,6 @@ BOOST_AUTO_TEST_CASE(cpu_time_grows_with_work) {
   while (process_cpu_time() - before < std::chrono::milliseconds(20)) sum = sum + 1;
   BOOST_TEST((process_cpu_time() > before));
   BOOST_TEST(affinity_cpu_count() >= 1U);
-}
-
-BOOST_AUTO_TEST_SUITE_END()
-
-BOOST_AUTO_TEST_SUITE(file_identity_probe)
-
-namespace {
-
-struct temporary_directory {
-  std::filesystem::path path;
-  temporary_directory() {
-    auto name = (std::filesystem::temp_directory_path() / "bitnet-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path = name;
-  }
-  ~temporary_directory() { std::filesystem::remove_all(path); }
-};
-
-void write(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream(path) << text;
-}
-
-}  // namespace
-
-BOOST_FIXTURE_TEST_CASE(changes_of_a_file_are_told_apart, temporary_directory) {
-  const auto file = path / "model.gguf";
-  BOOST_TEST(!identify_file(file));
-  write(file, "0123456789");
-  const auto loaded = identify_file(file);
-  BOOST_REQUIRE(loaded);
-  BOOST_TEST((compare(*loaded, identify_file(file)) == file_change::none));
-
-  std::filesystem::resize_file(file, 4);
-  BOOST_TEST((compare(*loaded, identify_file(file)) == file_change::truncated));
-  std::filesystem::resize_file(file, 20);
-  BOOST_TEST((compare(*loaded, identify_file(file)) == file_change::modified));
-
-  write(path / "other", "0123456789");
-  std::filesystem::rename(path / "other", file);
-  BOOST_TEST((compare(*loaded, identify_file(file)) == file_change::replaced));
-  std::filesystem::remove(file);
-  BOOST_TEST((compare(*loaded, identify_file(file)) == file_change::unlinked));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

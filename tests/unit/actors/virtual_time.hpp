@@ -68,8 +68,8 @@ struct virtual_time {
   }
 
   /// A sink that keeps its frames.
-  using frames = std::shared_ptr<std::vector<actors::token_frame>>;
-  std::pair<actors::token_sink_actor, frames> make_sink() {
+  using frame_log = std::shared_ptr<std::vector<actors::token_frame>>;
+  std::pair<actors::token_sink_actor, frame_log> make_sink() {
     auto kept = std::make_shared<std::vector<actors::token_frame>>();
     auto handle =
         system.spawn([kept](actors::token_sink_actor::pointer) -> actors::token_sink_actor::behavior_type {

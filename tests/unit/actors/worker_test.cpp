@@ -238,15 +238,6 @@ BOOST_AUTO_TEST_CASE(a_killed_worker_gives_every_stream_its_last_frame) {
   BOOST_TEST((frames->back().error == error_code::worker_lost));
 }
 
-BOOST_AUTO_TEST_CASE(a_worker_that_was_told_to_give_up_ends_after_its_step) {
-  const auto w = start_worker();
-  const auto [sink, frames] = make_sink();
-  control->during_step = [&] { board->engine->progress().cancel = true; };
-  submit(w, 1, sink, 1000);
-  BOOST_REQUIRE(!frames->empty());
-  BOOST_TEST((frames->back().error == error_code::worker_lost));
-}
-
 BOOST_AUTO_TEST_CASE(board_follows_load_and_work) {
   const auto w = start_worker();
   const auto [sink, frames] = make_sink();

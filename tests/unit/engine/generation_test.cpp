@@ -222,6 +222,12 @@ BOOST_AUTO_TEST_CASE(a_cancelled_probe_says_so) {
   BOOST_TEST(loop->probe_hash().has_value());
 }
 
+BOOST_AUTO_TEST_CASE(a_small_model_does_not_take_all_cpus) {
+  const auto& weights = *tests::shared_random_model()->weights;
+  BOOST_TEST(engine::thread_count(weights, 0) == 1U);
+  BOOST_TEST(engine::thread_count(weights, 5) == 5U);
+}
+
 BOOST_AUTO_TEST_CASE(progress_can_live_elsewhere) {
   engine::progress elsewhere;
   engine::generation_options options;

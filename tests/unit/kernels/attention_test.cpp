@@ -1,6 +1,7 @@
 #include "kernels/half.hpp"
 #include "kernels/vector.hpp"
 #include "tests/support/float_compare.hpp"
+#include "tests/unit/kernels/tested_instruction_sets.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 using namespace bitnet::kernels;
+using namespace bitnet::kernels::test;
 using bitnet::test::first_outside;
 using bitnet::test::first_unequal;
 using bitnet::test::same_float;
@@ -151,7 +153,7 @@ void check_against_definition(const sequence& seq, const floats& out, std::size_
 }
 
 const vector_kernels& best() {
-  return vector_kernels_for(best_instruction_set());
+  return vector_kernels_for(fastest_tested_instruction_set());
 }
 
 }  // namespace
@@ -185,7 +187,8 @@ BOOST_AUTO_TEST_CASE(stored_halves_are_the_same_everywhere) {
   // All exponents and rounding cases, through store_kv: head_dim floats are keys and values of one slot.
   constexpr std::size_t head_dim = 256;
   floats x(head_dim);
-  for (const instruction_set isa : supported_instruction_sets())
+  for (const instruction_set isa : tested_instruction_sets()) {
+    int wrong = 0;
     for (std::uint32_t step = 0; step < (1U << 16); step += 4) {
       for (std::size_t i = 0; i < head_dim; ++i) {
         const std::uint32_t bits = step * 0x10001U * 3U + static_cast<std::uint32_t>(i) * 0x00F0F1F1U;
@@ -196,14 +199,15 @@ BOOST_AUTO_TEST_CASE(stored_halves_are_the_same_everywhere) {
       for (std::size_t i = 0; i < head_dim; ++i) {
         std::uint16_t key = 0;
         std::uint16_t value = 0;
-        std::memcpy(&key, &block[2 * i * kv_block_tokens], sizeof(key));
-        std::memcpy(&value, &block[2 * (head_dim * kv_block_tokens + i)], sizeof(value));
+        std::memcpy(&key, &block[2 * i * 16], sizeof(key));
+        std::memcpy(&value, &block[2 * (head_dim * kv_block_tokens + i / 16 * 16 * kv_block_tokens + i % 16)],
+                    sizeof(value));
         const std::uint16_t expected = half_from_float(x[i]);
-        if (key != expected || value != expected)
-          BOOST_FAIL(to_string(isa) << " stores " << x[i] << " as " << key << " and " << value
-                                    << " instead of " << expected);
+        if (key != expected || value != expected) ++wrong;
       }
     }
+    BOOST_TEST(wrong == 0, to_string(isa) << " stores " << wrong << " floats as other halves than software");
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()
@@ -244,8 +248,7 @@ BOOST_AUTO_TEST_CASE(attention_has_the_same_bits_everywhere) {
   for (const shape s : shapes) {
     const sequence seq(s, 100, 4, 2.0F);
     const floats expected = sequence(seq).attend_at_once(vector_kernels_for(instruction_set::scalar));
-    for (const instruction_set isa : supported_instruction_sets()) {
-      if (isa == instruction_set::scalar) continue;
+    for (const instruction_set isa : accelerated_instruction_sets()) {
       const floats actual = sequence(seq).attend_at_once(vector_kernels_for(isa));
       const auto where = first_unequal(expected, actual);
       BOOST_TEST(!where, to_string(isa)
@@ -255,7 +258,7 @@ BOOST_AUTO_TEST_CASE(attention_has_the_same_bits_everywhere) {
 }
 
 BOOST_AUTO_TEST_CASE(attention_does_not_depend_on_chunks) {
-  for (const instruction_set isa : supported_instruction_sets()) {
+  for (const instruction_set isa : tested_instruction_sets()) {
     const vector_kernels& kernels = vector_kernels_for(isa);
     for (const shape s : shapes) {
       // The reference takes a microsecond where the others take nanoseconds.
@@ -293,7 +296,7 @@ BOOST_AUTO_TEST_CASE(attention_does_not_depend_on_the_split_of_heads) {
 BOOST_AUTO_TEST_CASE(attention_ignores_later_infinities) {
   // Overflowing keys and values of later tokens, in the same block and the same tile of queries, must not
   // reach earlier ones: infinity times a zero weight would.
-  for (const instruction_set isa : supported_instruction_sets()) {
+  for (const instruction_set isa : tested_instruction_sets()) {
     const vector_kernels& kernels = vector_kernels_for(isa);
     sequence clean({4, 2, 64}, 80, 7);
     sequence overflowing = clean;
@@ -311,7 +314,7 @@ BOOST_AUTO_TEST_CASE(attention_ignores_later_infinities) {
 }
 
 BOOST_AUTO_TEST_CASE(attention_writes_nothing_but_its_rows) {
-  for (const instruction_set isa : supported_instruction_sets()) {
+  for (const instruction_set isa : tested_instruction_sets()) {
     const shape s{6, 3, 34};
     sequence seq(s, 70, 8);
     seq.store(vector_kernels_for(isa), 0, seq.tokens);

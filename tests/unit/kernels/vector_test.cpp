@@ -1,6 +1,7 @@
 #include "kernels/vector.hpp"
 
 #include "tests/support/float_compare.hpp"
+#include "tests/unit/kernels/tested_instruction_sets.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -11,6 +12,7 @@
 #include <vector>
 
 using namespace bitnet::kernels;
+using bitnet::kernels::test::accelerated_instruction_sets;
 using bitnet::test::first_outside;
 using bitnet::test::first_unequal;
 using bitnet::test::same_float;
@@ -53,18 +55,11 @@ floats hostile_floats(std::size_t n, std::uint32_t seed) {
   return out;
 }
 
-/// Every instruction set but the reference.
-std::vector<instruction_set> accelerated() {
-  std::vector<instruction_set> sets = supported_instruction_sets();
-  std::erase(sets, instruction_set::scalar);
-  return sets;
-}
-
 /// Runs `compute(kernels)` for the reference and every other instruction set and wants the same bits, at
 /// sizes with every kind of tail.
 template <class Compute>
 void check_same_everywhere(Compute compute) {
-  for (const instruction_set isa : accelerated())
+  for (const instruction_set isa : accelerated_instruction_sets())
     for (std::size_t n = 1; n <= 300; ++n)
       for (const bool hostile : {false, true}) {
         const auto seed = static_cast<std::uint32_t>(n);

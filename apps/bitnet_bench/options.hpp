@@ -1,0 +1,36 @@
+#pragma once
+
+#include "engine/model_config.hpp"
+#include "kernels/instruction_set.hpp"
+#include "kernels/matrix.hpp"
+
+#include <tl/expected.hpp>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace bitnet::apps::bench {
+
+struct options {
+  std::string model;
+  std::size_t prompt_tokens = 128;
+  std::size_t generate_tokens = 32;
+  std::size_t batch = 1;
+  std::size_t threads = 0;  ///< 0: see engine::thread_count
+  std::size_t repetitions = 3;
+  std::size_t prefill_chunk = 256;
+  kernels::instruction_set kernels = kernels::best_instruction_set();
+  kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  bool json = false;
+  bool profile = false;
+  bool help = false;
+  std::vector<engine::token_id> logits_of;  ///< not empty: print the logits of these tokens instead of timing
+};
+
+/// Reads the command line. The error is one sentence that names the option.
+tl::expected<options, std::string> parse(int argc, char** argv);
+
+std::string usage();
+
+}  // namespace bitnet::apps::bench

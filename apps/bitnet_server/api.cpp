@@ -1,0 +1,107 @@
+#include "apps/bitnet_server/api.hpp"
+
+#include "apps/bitnet_server/api_answers.hpp"
+#include "apps/bitnet_server/completion_exchange.hpp"
+#include "http/openai/request.hpp"
+#include "http/openai/response.hpp"
+
+#include <caf/all.hpp>
+
+#include <string_view>
+#include <utility>
+
+namespace bitnet::apps {
+
+namespace openai = http::openai;
+
+namespace {
+
+constexpr std::string_view models_prefix = "/v1/models/";
+
+/// The client's hold on an actor that works for it.
+class actor_exchange : public http::api_exchange {
+ public:
+  explicit actor_exchange(caf::actor worker) : worker_(std::move(worker)) {}
+  ~actor_exchange() override { cancel(); }
+
+  // To an actor that has ended already this does nothing.
+  void cancel() noexcept override { caf::anon_send_exit(worker_, caf::exit_reason::user_shutdown); }
+
+ private:
+  caf::actor worker_;
+};
+
+openai::model_entry describe(const engine::model& model) {
+  return {model.id, model.created, "bitnet-server", model.config().context_length};
+}
+
+/// Requests that need the model at most, no generation. Each returns the JSON body.
+openai::api_result<std::string> answer(const http::api_request& request, const engine::model* model) {
+  if (request.path == "/v1/models")
+    return openai::render_model_list(model == nullptr ? std::vector<openai::model_entry>{}
+                                                      : std::vector{describe(*model)});
+  if (model == nullptr) return tl::unexpected(no_model_yet());
+  if (request.path.starts_with(models_prefix)) {
+    const auto name = std::string_view{request.path}.substr(models_prefix.size());
+    if (auto wrong = check_model_name(name, *model)) return tl::unexpected(*wrong);
+    return openai::render_model(describe(*model));
+  }
+  if (request.path == "/tokenize")
+    return openai::parse_tokenize_request(request.body).and_then([&](const openai::tokenize_request& r) {
+      if (auto wrong = check_model_name(r.model, *model))
+        return openai::api_result<std::string>{tl::unexpect, *wrong};
+      auto ids = model->tokens->encode(r.text, r.parse_special);
+      if (const auto bos = model->tokens->bos(); r.add_special && bos) ids.insert(ids.begin(), *bos);
+      return openai::api_result<std::string>{openai::render_tokens(ids)};
+    });
+  return openai::parse_detokenize_request(request.body).and_then([&](const openai::detokenize_request& r) {
+    if (auto wrong = check_model_name(r.model, *model))
+      return openai::api_result<std::string>{tl::unexpect, *wrong};
+    for (const auto id : r.tokens)
+      if (id >= model->tokens->size())
+        return openai::api_result<std::string>{
+            tl::unexpect,
+            openai::bad_request("tokens", openai::codes::invalid_value,
+                                "token id " + std::to_string(id) + " is not in the vocabulary")};
+    return openai::api_result<std::string>{openai::render_detokenized(model->tokens->decode(r.tokens))};
+  });
+}
+
+/// An actor that answers and ends.
+void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& context,
+                 const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
+  const auto model = context->service.model();
+  const auto body = answer(request, model.get());
+  if (body)
+    respond_json(*writer, *body);
+  else
+    respond_error(*writer, body.error());
+}
+
+}  // namespace
+
+std::vector<http::api_route> api_routes() {
+  return {
+      {"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
+      {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
+      {"POST", "/tokenize"},       {"POST", "/detokenize"},
+  };
+}
+
+api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters)
+    : context_(std::make_shared<api_context>(service, counters)) {}
+
+std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request request,
+                                                          std::shared_ptr<http::response_writer> writer) {
+  auto& system = context_->service.system();
+  if (request.path == "/v1/completions" || request.path == "/v1/chat/completions") {
+    const auto kind = request.path == "/v1/completions" ? completion_kind::text : completion_kind::chat;
+    auto exchange =
+        system.spawn(completion_exchange, context_, kind, std::move(request.body), std::move(writer));
+    return std::make_unique<actor_exchange>(caf::actor_cast<caf::actor>(exchange));
+  }
+  return std::make_unique<actor_exchange>(
+      system.spawn(answer_once, context_, std::move(request), std::move(writer)));
+}
+
+}  // namespace bitnet::apps

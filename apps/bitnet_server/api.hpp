@@ -1,0 +1,41 @@
+#pragma once
+
+#include "actors/service.hpp"
+#include "apps/bitnet_server/request_counters.hpp"
+#include "engine/generation.hpp"
+#include "http/ports.hpp"
+#include "http/router.hpp"
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace bitnet::apps {
+
+/// The paths that api_dispatcher serves.
+std::vector<http::api_route> api_routes();
+
+/// What the actors behind the API share. Outlives them: the service ends every actor before it is destroyed.
+struct api_context {
+  api_context(actors::service& s, request_counters& c) : service(s), counters(c) {}
+
+  engine::request_id next_id() noexcept { return last_id.fetch_add(1, std::memory_order_relaxed) + 1; }
+
+  actors::service& service;
+  request_counters& counters;
+  std::atomic<engine::request_id> last_id{0};
+};
+
+/// Hands each API request to an actor of its own, where JSON is parsed and text tokenised.
+class api_dispatcher : public http::api_service {
+ public:
+  api_dispatcher(actors::service& service, request_counters& counters);
+
+  std::unique_ptr<http::api_exchange> start(http::api_request request,
+                                            std::shared_ptr<http::response_writer> writer) override;
+
+ private:
+  std::shared_ptr<api_context> context_;
+};
+
+}  // namespace bitnet::apps

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "actors/error.hpp"
+#include "engine/model.hpp"
+#include "http/openai/api_error.hpp"
+#include "http/ports.hpp"
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace bitnet::apps {
+
+/// What a client is told when an actor refuses or a stream breaks.
+http::openai::api_error to_api_error(const actors::failure& failure);
+
+/// 503: no model is loaded (yet).
+http::openai::api_error no_model_yet();
+
+/// Nothing where `name` is empty or names `model`.
+std::optional<http::openai::api_error> check_model_name(std::string_view name, const engine::model& model);
+
+void respond_json(http::response_writer& writer, std::string body);
+
+/// The error object with its status; says when to try again where that may help.
+void respond_error(http::response_writer& writer, const http::openai::api_error& error);
+
+}  // namespace bitnet::apps

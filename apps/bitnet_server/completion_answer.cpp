@@ -1,0 +1,257 @@
+#include "apps/bitnet_server/completion_answer.hpp"
+
+#include "apps/bitnet_server/api_answers.hpp"
+#include "engine/chat_template.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <random>
+#include <utility>
+#include <variant>
+
+namespace bitnet::apps {
+
+namespace openai = http::openai;
+
+namespace {
+
+std::uint64_t random_seed() {
+  thread_local std::random_device device;
+  return (static_cast<std::uint64_t>(device()) << 32) | device();
+}
+
+/// The first choice uses the request's seed itself, so that n = 1 and the first of many agree.
+std::uint64_t seed_of_choice(std::uint64_t seed, std::uint32_t index) {
+  return seed + index * 0x9E3779B97F4A7C15ULL;
+}
+
+engine::sampling_params to_engine(const openai::sampling_options& o) {
+  engine::sampling_params p;
+  p.temperature = o.temperature;
+  p.top_p = o.top_p;
+  p.min_p = o.min_p;
+  p.top_k = o.top_k;
+  p.repetition_penalty = o.repetition_penalty;
+  p.frequency_penalty = o.frequency_penalty;
+  p.presence_penalty = o.presence_penalty;
+  p.logit_bias = o.logit_bias;
+  return p;
+}
+
+openai::api_error to_api_error(const engine::error& e) {
+  return apps::to_api_error(actors::failure{actors::from_engine(e.code), e.message});
+}
+
+}  // namespace
+
+completion_answer::~completion_answer() {
+  if (context_) context_->counters.end(outcome_, std::chrono::steady_clock::now() - started_);
+}
+
+openai::api_result<void> completion_answer::prepare(std::shared_ptr<api_context> context,
+                                                    completion_kind kind, const std::string& body,
+                                                    std::shared_ptr<http::response_writer> writer) {
+  context_ = std::move(context);
+  context_->counters.begin();
+  started_ = std::chrono::steady_clock::now();
+  writer_ = std::move(writer);
+  kind_ = kind;
+  model_ = context_->service.model();
+  if (!model_) return tl::unexpected(no_model_yet());
+  auto made = kind == completion_kind::text ? make_text_choices(body) : make_chat_choices(body);
+  if (!made) return made;
+  identity_.response.id = fmt::format("{}-{:016x}{:08x}", kind == completion_kind::text ? "cmpl" : "chatcmpl",
+                                      random_seed(), choices_.front().request.id & 0xFFFFFFFFU);
+  identity_.response.created = std::time(nullptr);
+  identity_.response.model = model_->id;
+  identity_.announces_usage = parameters_.include_usage;
+  return {};
+}
+
+openai::api_result<void> completion_answer::make_text_choices(const std::string& body) {
+  auto request = openai::parse_completion_request(body);
+  if (!request) return tl::unexpected(request.error());
+  parameters_ = std::move(request->parameters);
+  if (auto wrong = check_model_name(parameters_.model, *model_)) return tl::unexpected(*wrong);
+  seed_ = parameters_.sampling.seed.value_or(random_seed());
+  std::uint32_t index = 0;
+  for (const auto& prompt : request->prompts) {
+    std::vector<engine::token_id> ids;
+    if (const auto* text = std::get_if<std::string>(&prompt)) {
+      // The prompt is the caller's own, as a whole: control tokens that it spells are meant.
+      ids = model_->tokens->encode(*text, true);
+      const auto bos = model_->tokens->bos();
+      if (bos && (ids.empty() || ids.front() != *bos)) ids.insert(ids.begin(), *bos);
+    } else {
+      ids = std::get<std::vector<std::uint32_t>>(prompt);
+    }
+    if (auto ok = add_choices(std::move(ids), index); !ok) return ok;
+    index += parameters_.n;
+  }
+  return {};
+}
+
+openai::api_result<void> completion_answer::make_chat_choices(const std::string& body) {
+  auto request = openai::parse_chat_request(body);
+  if (!request) return tl::unexpected(request.error());
+  parameters_ = std::move(request->parameters);
+  if (auto wrong = check_model_name(parameters_.model, *model_)) return tl::unexpected(*wrong);
+  seed_ = parameters_.sampling.seed.value_or(random_seed());
+  std::vector<engine::chat_message> messages;
+  for (auto& m : request->messages) messages.push_back({std::move(m.role), std::move(m.content)});
+  auto prompt = engine::render_chat(model_->chat, messages, *model_->tokens);
+  if (!prompt)
+    return tl::unexpected(
+        openai::bad_request("messages", openai::codes::invalid_value, prompt.error().message));
+  return add_choices(std::move(*prompt), 0);
+}
+
+openai::api_result<void> completion_answer::add_choices(std::vector<engine::token_id> prompt,
+                                                        std::uint32_t first_index) {
+  const std::size_t context = model_->config().context_length;
+  if (prompt.empty())
+    return tl::unexpected(
+        openai::bad_request("prompt", openai::codes::invalid_value, "prompt must not be empty"));
+  if (prompt.size() >= context) {
+    auto e =
+        openai::bad_request(kind_ == completion_kind::text ? "prompt" : "messages", "context_length_exceeded",
+                            fmt::format("the prompt has {} tokens; the model's context holds {}, the answer "
+                                        "included: send a shorter prompt",
+                                        prompt.size(), context));
+    return tl::unexpected(std::move(e));
+  }
+  for (std::uint32_t k = 0; k < parameters_.n; ++k) {
+    completion_choice choice;
+    choice.index = first_index + k;
+    choice.assembler = openai::text_assembler{parameters_.stop};
+    auto& r = choice.request;
+    r.id = context_->next_id();
+    r.prompt = prompt;
+    r.max_tokens = static_cast<std::uint32_t>(
+        std::min<std::size_t>(parameters_.max_tokens.value_or(~0U), context - prompt.size()));
+    r.sampling = to_engine(parameters_.sampling);
+    r.sampling.seed = seed_of_choice(seed_, choice.index);
+    if (auto ok = engine::validate(r.sampling, model_->config()); !ok)
+      return tl::unexpected(to_api_error(ok.error()));
+    if (!parameters_.ignore_eos) r.stop_tokens = model_->tokens->stop_tokens();
+    r.want_logprobs = parameters_.want_logprobs;
+    r.top_logprobs = parameters_.top_logprobs;
+    choices_.push_back(std::move(choice));
+  }
+  return {};
+}
+
+completion_choice* completion_answer::find(engine::request_id id) noexcept {
+  const auto found = std::find_if(choices_.begin(), choices_.end(),
+                                  [&](const completion_choice& c) { return c.request.id == id; });
+  return found == choices_.end() ? nullptr : &*found;
+}
+
+void completion_answer::begin_stream() {
+  if (!parameters_.stream || streaming_) return;
+  streaming_ = true;
+  writer_->begin_stream(
+      200,
+      {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
+  if (kind_ == completion_kind::chat)
+    for (const auto& choice : choices_) writer_->write(openai::chat_role_chunk(identity_, choice.index));
+}
+
+openai::token_record completion_answer::describe(const engine::sampled_token& token) const {
+  openai::token_record record;
+  record.token = {model_->tokens->token_bytes(token.id, true), token.logprob};
+  for (const auto& t : token.top) record.top.push_back({model_->tokens->token_bytes(t.id, true), t.logprob});
+  return record;
+}
+
+bool completion_answer::take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens) {
+  for (const auto& token : tokens) {
+    choice.request.emitted.push_back(token.id);
+    const auto text = choice.utf8.push(model_->tokens->token_bytes(token.id));
+    auto piece = parameters_.want_logprobs ? choice.assembler.push(text, describe(token))
+                                           : choice.assembler.push(text);
+    const bool stopped = piece.stopped;
+    deliver(choice, std::move(piece));
+    if (stopped) return true;
+  }
+  return false;
+}
+
+void completion_answer::deliver(completion_choice& choice, openai::assembled_text piece) {
+  if (!streaming_) {
+    choice.text += piece.text;
+    std::move(piece.records.begin(), piece.records.end(), std::back_inserter(choice.records));
+    return;
+  }
+  if (piece.text.empty() && piece.records.empty()) return;
+  openai::choice_delta delta{choice.index, std::move(piece.text), std::nullopt};
+  if (parameters_.want_logprobs) delta.logprobs = std::move(piece.records);
+  writer_->write(kind_ == completion_kind::text ? openai::completion_chunk(identity_, delta)
+                                                : openai::chat_chunk(identity_, delta));
+}
+
+void completion_answer::finish(completion_choice& choice, openai::finish_reason reason) {
+  auto rest = choice.assembler.finish(choice.utf8.finish());
+  if (rest.stopped) reason = openai::finish_reason::stop;
+  deliver(choice, std::move(rest));
+  choice.finish = reason;
+  if (streaming_)
+    writer_->write(kind_ == completion_kind::text
+                       ? openai::completion_finish_chunk(identity_, choice.index, reason)
+                       : openai::chat_finish_chunk(identity_, choice.index, reason));
+}
+
+bool completion_answer::complete() const noexcept {
+  return std::all_of(choices_.begin(), choices_.end(),
+                     [](const completion_choice& c) { return c.finish.has_value(); });
+}
+
+openai::usage_counts completion_answer::usage() const {
+  openai::usage_counts u;
+  for (const auto& choice : choices_) {
+    u.completion_tokens += choice.request.emitted.size();
+    // The choices of one prompt share it.
+    if (choice.index % parameters_.n == 0) {
+      u.prompt_tokens += choice.request.prompt.size();
+      u.cached_tokens += choice.usage.cached_tokens;
+    }
+  }
+  return u;
+}
+
+void completion_answer::conclude() {
+  outcome_ = request_counters::outcome::succeeded;
+  if (streaming_) {
+    if (parameters_.include_usage)
+      writer_->write(kind_ == completion_kind::text ? openai::completion_usage_chunk(identity_, usage())
+                                                    : openai::chat_usage_chunk(identity_, usage()));
+    writer_->write(std::string{openai::stream_end});
+    writer_->end_stream();
+    return;
+  }
+  std::vector<openai::response_choice> done;
+  for (auto& c : choices_) {
+    openai::response_choice r{c.index, std::move(c.text), std::nullopt, *c.finish};
+    if (parameters_.want_logprobs) r.logprobs = std::move(c.records);
+    done.push_back(std::move(r));
+  }
+  respond_json(*writer_, kind_ == completion_kind::text
+                             ? openai::render_completion(identity_.response, done, usage())
+                             : openai::render_chat(identity_.response, done, usage()));
+}
+
+void completion_answer::fail(const openai::api_error& error) {
+  // Refusals (full, draining, loading) are no failures of a computation.
+  const bool refusal = error.status < 500 || (error.status == 503 && !streaming_);
+  outcome_ = refusal ? request_counters::outcome::client_error : request_counters::outcome::failed;
+  if (streaming_) {
+    writer_->write(openai::render_error_event(error));
+    writer_->end_stream();
+  } else {
+    respond_error(*writer_, error);
+  }
+}
+
+}  // namespace bitnet::apps

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "apps/bitnet_server/completion_answer.hpp"
+
+#include <memory>
+#include <string>
+
+namespace bitnet::apps {
+
+/// A token sink that also takes its own reminders to submit a request again.
+using exchange_actor =
+    actors::token_sink_actor::extend<caf::reacts_to<actors::restart_atom, engine::request_id>>;
+
+/// The actor that answers one completion request: submits its choices to the router, takes their tokens and
+/// writes the answer. It ends with the answer, or by an exit message when the client is gone; the worker,
+/// which watches it, then stops its sequences. Where a worker is lost the sequences go on with the next one.
+exchange_actor::behavior_type completion_exchange(exchange_actor::stateful_pointer<completion_answer> self,
+                                                  std::shared_ptr<api_context> context, completion_kind kind,
+                                                  std::string body,
+                                                  std::shared_ptr<http::response_writer> writer);
+
+}  // namespace bitnet::apps

@@ -1,0 +1,70 @@
+#include "engine/gguf.hpp"
+#include "engine/model.hpp"
+
+#include "tests/support/memory_file.hpp"
+#include "tests/support/synthetic_model.hpp"
+#include "tests/support/synthetic_vocabulary.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace bitnet::engine;
+using bitnet::tests::memory_file;
+using bitnet::tests::synthetic_model;
+
+BOOST_AUTO_TEST_SUITE(model_loading)
+
+BOOST_AUTO_TEST_CASE(a_model_comes_with_its_tokenizer_and_identity) {
+  for (const char* architecture : {"bitnet-b1.58", "llama"}) {
+    synthetic_model shape;
+    shape.architecture = architecture;
+    const memory_file file(make_synthetic_model(shape).bytes());
+    const auto loaded = load_model(file.path());
+    BOOST_REQUIRE_MESSAGE(loaded.has_value(), (loaded ? "" : loaded.error().message));
+    const model& m = **loaded;
+    BOOST_TEST(m.id == file.path().stem().string());
+    BOOST_TEST((m.path == file.path()));
+    BOOST_TEST(m.file_bytes == m.weights->file->size_bytes());
+    BOOST_TEST(m.created > 1600000000);
+    BOOST_TEST(m.tokens->size() == 512U);
+    const auto ids = m.tokens->encode("all the words", false);
+    BOOST_TEST(m.tokens->decode(ids) == "all the words");
+    const auto vocabulary = bitnet::tests::make_synthetic_vocabulary(512);
+    BOOST_TEST(m.tokens->bos().value() == vocabulary.begin_of_text);
+    BOOST_TEST(m.tokens->find_special("<|eot_id|>").value() == vocabulary.end_of_turn);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(refuses_a_tokenizer_of_another_size) {
+  auto writer = make_synthetic_model(synthetic_model());
+  const auto vocabulary = bitnet::tests::make_synthetic_vocabulary(500);
+  writer.remove("tokenizer.ggml.tokens");
+  writer.remove("tokenizer.ggml.token_type");
+  writer.remove("tokenizer.ggml.merges");
+  writer.add_strings("tokenizer.ggml.tokens", vocabulary.tokens);
+  writer.add_i32s("tokenizer.ggml.token_type", vocabulary.types);
+  writer.add_strings("tokenizer.ggml.merges", vocabulary.merges);
+  for (const char* key :
+       {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.padding_token_id"}) {
+    writer.remove(key);
+    writer.add_u32(key, vocabulary.end_of_text);
+  }
+  const memory_file file(writer.bytes());
+  const auto loaded = load_model(file.path());
+  BOOST_REQUIRE(!loaded);
+  BOOST_TEST((loaded.error().code == error_code::file_malformed));
+  BOOST_TEST((loaded.error().message.find("its tokenizer has 500 tokens, but the model has 512") !=
+              std::string::npos),
+             loaded.error().message);
+}
+
+BOOST_AUTO_TEST_CASE(every_error_code_has_a_name_of_its_own) {
+  std::vector<std::string_view> names;
+  for (int code = 1; code <= static_cast<int>(error_code::internal); ++code)
+    names.push_back(to_string(static_cast<error_code>(code)));
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    BOOST_TEST(names[i] != "unknown");
+    for (std::size_t j = 0; j < i; ++j) BOOST_TEST(names[i] != names[j]);
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
