@@ -2,6 +2,7 @@
 
 #include "apps/bitnet_server/api_answers.hpp"
 #include "apps/bitnet_server/completion_exchange.hpp"
+#include "http/openai/openapi.hpp"
 #include "http/openai/request.hpp"
 #include "http/openai/response.hpp"
 
@@ -37,6 +38,7 @@ openai::model_entry describe(const engine::model& model) {
 
 /// Requests that need the model at most, no generation. Each returns the JSON body.
 openai::api_result<std::string> answer(const http::api_request& request, const engine::model* model) {
+  if (request.path == "/openapi.json") return std::string{openai::openapi_document()};
   if (request.path == "/v1/models")
     return openai::render_model_list(model == nullptr ? std::vector<openai::model_entry>{}
                                                       : std::vector{describe(*model)});
@@ -81,11 +83,10 @@ void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& co
 }  // namespace
 
 std::vector<http::api_route> api_routes() {
-  return {
-      {"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
-      {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
-      {"POST", "/tokenize"},       {"POST", "/detokenize"},
-  };
+  return {{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
+          {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
+          {"POST", "/tokenize"},       {"POST", "/detokenize"},
+          {"GET", "/openapi.json"}};
 }
 
 api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters)

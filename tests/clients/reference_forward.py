@@ -232,6 +232,8 @@ class Model:
         q = self._rotate(bit_linear(h, block["attn_q"]).reshape(count, self.heads, self.head_dim))
         k = self._rotate(bit_linear(h, block["attn_k"]).reshape(count, self.kv_heads, self.head_dim))
         v = bit_linear(h, block["attn_v"]).reshape(count, self.kv_heads, self.head_dim)
+        # The engine keeps keys and values as f16: what attention reads is rounded.
+        k, v = (x.astype(np.float16).astype(np.float32) for x in (k, v))
         k, v = (np.concatenate(pair) for pair in zip(self.cache[index], (k, v)))
         self.cache[index] = k, v
         k, v = (np.repeat(t, self.heads // self.kv_heads, axis=1) for t in (k, v))

@@ -9,6 +9,12 @@ from server_process import Server
 
 NO_GRACE = "--health.startup-grace=0s"
 PROMPT = "Once upon a time"
+PINNED_ANSWERS = (
+    ("What is a liveness probe?",
+     "A liveness probe asks if a service is still alive. If it fails, the service is restarted."),
+    ("Hello!", "Hello! How can I help you?"),
+    ("What is the capital of France?", "The capital of France is Paris."),
+)
 
 
 def text_of(answer):
@@ -163,6 +169,20 @@ class Completions(unittest.TestCase):
     def test_tokenize_and_detokenize_are_inverse(self):
         tokens = self.server.post("/tokenize", {"content": "Hello, wörld! 你好"}).json()["tokens"]
         self.assertEqual(self.server.post("/detokenize", {"tokens": tokens}).json()["content"], "Hello, wörld! 你好")
+
+    def test_the_demo_model_answers_as_it_always_did(self):
+        # Pinned: these change only when models/demo.gguf does.
+        for question, answer in PINNED_ANSWERS:
+            document = self.server.post("/v1/chat/completions", {
+                "messages": [{"role": "user", "content": question}], "max_tokens": 60, "temperature": 0}).json()
+            self.assertEqual(document["choices"][0]["message"]["content"], answer)
+            self.assertEqual(document["choices"][0]["finish_reason"], "stop")
+
+    def test_the_api_describes_itself(self):
+        document = self.server.get("/openapi.json").json()
+        self.assertTrue(document["openapi"].startswith("3."))
+        for path in ("/health", "/health/live", "/health/ready", "/v1/completions", "/v1/chat/completions"):
+            self.assertIn(path, document["paths"])
 
     def test_a_request_id_is_echoed(self):
         answer = self.server.request("POST", "/v1/completions", {"prompt": "x", "max_tokens": 1},
