@@ -149,7 +149,7 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
     self->send(options.router, announce_atom_v, announced_worker{worker, board, capacity});
   }
   if (!verdict.takes_requests) withdraw();
-  if (verdict.hung && !cancelled) {
+  if (verdict.replace && !cancelled) {
     // A thread cannot be killed. Ask the pass to give up at the next layer, and the worker to end when its
     // handler returns; only then a new one may take its cores and memory.
     cancelled = true;

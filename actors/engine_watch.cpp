@@ -96,7 +96,7 @@ std::optional<engine_verdict> engine_watch::judge_hang(const worker_observation&
   auto v = unhealthy(fmt::format("hung: {} without progress for {:.1f} s",
                                  seen.phase == worker_phase::probing ? "a canary" : "a forward pass",
                                  seconds(still)));
-  v.hung = true;
+  v.replace = still > std::max<std::chrono::nanoseconds>(3 * limit, options_.min_replace);
   v.cannot_heal = still > options_.hard_hang;
   return v;
 }
@@ -110,7 +110,7 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
   if (now - *work_moved_ > options_.livelock) {
     auto v = unhealthy(fmt::format("livelock: {} sequences run, but no token came for {:.0f} s", seen.running,
                                    seconds(now - *work_moved_)));
-    v.hung = true;
+    v.replace = true;
     return v;
   }
   if (seen.queued == 0 || seen.running > 0)
@@ -120,7 +120,7 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
   if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue) {
     auto v = unhealthy(fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s", seen.queued,
                                    seconds(now - *queue_stalled_since_)));
-    v.hung = true;
+    v.replace = true;
     v.cannot_heal = now - *queue_stalled_since_ > options_.hard_hang;
     return v;
   }

@@ -14,8 +14,11 @@
 namespace bitnet::actors {
 
 struct engine_watch_options {
-  std::chrono::milliseconds min_hang{2000};     ///< work without progress for this, or ten times the p99 of
-  std::chrono::milliseconds max_hang{30000};    ///< the steps up to this, is a hang
+  std::chrono::milliseconds min_hang{2000};   ///< work without progress for this, or ten times the p99 of
+  std::chrono::milliseconds max_hang{30000};  ///< the steps up to this, is a hang
+  /// A hang gets no new requests at once, but its worker is given up only after three times its limit and at
+  /// least this: on a crowded machine a slow pass looks like a hang for a while.
+  std::chrono::seconds min_replace{10};
   std::chrono::seconds hard_hang{60};           ///< a hang that lasts this long cannot be healed from inside
   std::chrono::seconds livelock{30};            ///< steps without a token or a prefilled prompt token
   std::chrono::seconds stalled_queue{10};       ///< sequences wait and none runs
@@ -55,7 +58,7 @@ struct engine_verdict {
   std::string message;
   bool cannot_heal = false;
   bool takes_requests = false;  ///< route to it
-  bool hung = false;            ///< ask it to give up, and replace it when it does
+  bool replace = false;         ///< hopeless: ask it to give up, and replace it when it does
   bool wrong_results = false;   ///< the canary's hash is not the golden one: reload the weights
 };
 

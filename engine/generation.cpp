@@ -74,10 +74,8 @@ transformer::limits pass_limits(const generation_options& options) {
 }
 
 scheduler::limits scheduling_limits(const generation_options& options) {
-  return {.sequences = options.max_sequences,
-          .queued = options.max_queued,
-          .prefill_chunk = options.prefill_chunk,
-          .prefix_cache = options.prefix_cache};
+  return {
+      .sequences = options.max_sequences, .queued = options.max_queued, .prefix_cache = options.prefix_cache};
 }
 
 }  // namespace
@@ -97,13 +95,18 @@ struct generation_loop::state {
         probe_block(*cache.allocate()),
         schedule(cache, scheduling_limits(options)),
         samplers(team.size(), sampler(loaded->config().vocabulary_size)),
-        progress(options.progress != nullptr ? *options.progress : own_progress) {
+        progress(options.progress != nullptr ? *options.progress : own_progress),
+        prefill_chunk(options.prefill_chunk),
+        decode_wait_seconds(options.decode_wait_seconds) {
     chosen.reserve(options.max_sequences);
   }
 
   result<void> check(const generation_request& request) const;
+  void fill_batch(std::span<const planned_chunk> planned);
   forward_status run_pass(std::span<const batch_chunk> batch, phase what);
+  void learn_pace(double step_seconds) noexcept;
   void sample(std::span<const planned_chunk> planned);
+  void conclude(const planned_chunk& chunk, std::size_t index);
   void deliver(const planned_chunk& chunk, result<sampled_token> token);
   void emit(const sequence& s, generation_event event);
   void finish(request_id id, finish_reason reason, std::optional<error> failure = {});
@@ -117,6 +120,9 @@ struct generation_loop::state {
   std::vector<sampler> samplers;  ///< one a member of the team
   struct progress own_progress;
   struct progress& progress;
+  const std::size_t prefill_chunk;
+  const double decode_wait_seconds;
+  double seconds_per_token = 0;  ///< of the steps with prompt tokens, lately
   generation_stats stats;
   std::vector<batch_chunk> batch;
   std::vector<std::optional<result<sampled_token>>> chosen;  ///< one a planned chunk
@@ -208,39 +214,49 @@ void generation_loop::cancel(request_id id) {
 
 std::vector<generation_event> generation_loop::step() {
   auto& s = *state_;
-  const auto planned = s.schedule.plan();
+  const auto planned = s.schedule.plan(
+      prefill_budget(s.prefill_chunk, s.schedule.decodes(), s.seconds_per_token, s.decode_wait_seconds));
   if (planned.empty()) return std::exchange(s.events, {});
 
-  s.batch.clear();
-  auto what = phase::decode;
+  const auto what = std::all_of(planned.begin(), planned.end(), [](const auto& c) { return c.decodes(); })
+                        ? phase::decode
+                        : phase::prefill;
+  const auto start = now_ns();
+  s.fill_batch(planned);
+  const auto status = s.run_pass(s.batch, what);
+  if (status == forward_status::complete) {
+    s.sample(planned);
+    for (std::size_t i = 0; i < planned.size(); ++i) s.conclude(planned[i], i);
+  }
+  s.progress.current.store(phase::idle, std::memory_order_relaxed);
+  const auto seconds = 1e-9 * static_cast<double>(now_ns() - start);
+  s.stats.last_step_seconds = seconds;
+  if (what == phase::prefill && status == forward_status::complete) s.learn_pace(seconds);
+  return std::exchange(s.events, {});
+}
+
+void generation_loop::state::fill_batch(std::span<const planned_chunk> planned) {
+  batch.clear();
   for (const auto& chunk : planned) {
     const auto& target = *chunk.target;
-    s.batch.push_back({.tokens = std::span(target.tokens).subspan(target.computed, chunk.count),
-                       .position = target.computed,
-                       .blocks = target.blocks,
-                       .logits = chunk.completes() ? std::size_t{1} : std::size_t{0}});
-    if (!chunk.decodes()) what = phase::prefill;
+    batch.push_back({.tokens = std::span(target.tokens).subspan(target.computed, chunk.count),
+                     .position = target.computed,
+                     .blocks = target.blocks,
+                     .logits = chunk.completes() ? std::size_t{1} : std::size_t{0}});
   }
-  const auto start = now_ns();
-  if (s.run_pass(s.batch, what) == forward_status::complete) {
-    s.sample(planned);
-    for (std::size_t i = 0; i < planned.size(); ++i) {
-      if (s.forward.failed(i)) {
-        s.finish(planned[i].target->request.id, finish_reason::failed, not_a_number());
-        continue;
-      }
-      const auto chunk = planned[i];
-      const auto first = chunk.target->computed;
-      const auto last = std::min(first + chunk.count, chunk.target->initial_length);
-      if (first < last) s.stats.prompt_tokens += last - first;
-      const bool completes = chunk.completes();
-      s.schedule.mark_computed(chunk);
-      if (completes) s.deliver(chunk, std::move(*s.chosen[i]));
-    }
+}
+
+/// Books what the pass did for the index-th chunk.
+void generation_loop::state::conclude(const planned_chunk& chunk, std::size_t index) {
+  const auto& target = *chunk.target;
+  if (forward.failed(index)) return finish(target.request.id, finish_reason::failed, not_a_number());
+  if (!chunk.decodes()) {
+    const auto last = std::min(target.computed + chunk.count, target.initial_length);
+    stats.prompt_tokens += last - target.computed;
   }
-  s.stats.last_step_seconds = 1e-9 * static_cast<double>(now_ns() - start);
-  s.progress.current.store(phase::idle, std::memory_order_relaxed);
-  return std::exchange(s.events, {});
+  const bool completes = chunk.completes();
+  schedule.mark_computed(chunk);
+  if (completes) deliver(chunk, std::move(*chosen[index]));
 }
 
 forward_status generation_loop::state::run_pass(std::span<const batch_chunk> chunks, phase what) {
@@ -253,6 +269,15 @@ forward_status generation_loop::state::run_pass(std::span<const batch_chunk> chu
   const auto status = forward.forward(chunks, cache, progress);
   if (status == forward_status::cancelled) progress.cancel.store(false, std::memory_order_relaxed);
   return status;
+}
+
+/// A moving average over the last few steps with prompt tokens.
+void generation_loop::state::learn_pace(double step_seconds) noexcept {
+  constexpr double weight = 0.3;
+  std::size_t tokens = 0;
+  for (const auto& chunk : batch) tokens += chunk.tokens.size();
+  const auto pace = step_seconds / static_cast<double>(tokens);
+  seconds_per_token += (seconds_per_token == 0 ? 1 : weight) * (pace - seconds_per_token);
 }
 
 /// Chooses the next token of every sequence whose logits are there, each on a member of the team.

@@ -48,12 +48,14 @@ struct generation_event {
 struct generation_options {
   std::size_t threads = 0;  ///< 0: what thread_count() chooses
   kernels::instruction_set isa = kernels::best_instruction_set();
-  std::size_t max_sequences = 16;       ///< decoded together
-  std::size_t max_queued = 256;         ///< waiting; more are refused with queue_full
-  std::size_t kv_cache_bytes = 0;       ///< 0: chosen from the context length and the memory at hand
-  std::size_t prefill_chunk = 256;      ///< prompt tokens a step at most
-  bool prefix_cache = true;             ///< keep the KV blocks of known prefixes for prompts that start alike
-  struct progress* progress = nullptr;  ///< where to report; null: the loop's own. Outlives the loop
+  std::size_t max_sequences = 16;   ///< decoded together
+  std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full
+  std::size_t kv_cache_bytes = 0;   ///< 0: chosen from the context length and the memory at hand
+  std::size_t prefill_chunk = 256;  ///< prompt tokens a step at most
+  double decode_wait_seconds =
+      0.25;                  ///< sequences that decode wait about so long for others' prompts; 0: no limit
+  bool prefix_cache = true;  ///< keep the KV blocks of known prefixes for prompts that start alike
+  struct progress* progress = nullptr;        ///< where to report; null: the loop's own. Outlives the loop
   struct forward_profile* profile = nullptr;  ///< where to add up operator times; null: not measured
 };
 

@@ -1,6 +1,7 @@
 #include "engine/model_config.hpp"
 
 #include "engine/gguf.hpp"
+#include "engine/tokenizer.hpp"
 #include "kernels/matrix.hpp"
 
 #include <fmt/format.h>
@@ -207,7 +208,10 @@ result<model_config> read_model_config(const gguf_file& file) {
   model_config config;
   config.architecture = std::string(*architecture);
   const auto name = file.string("general.name");
-  config.name = name && !name->empty() ? std::string(*name) : file.path().stem().string();
+  // Whatever bytes a file has there, what we show is UTF-8.
+  utf8_stream readable;
+  config.name = readable.push(name && !name->empty() ? std::string(*name) : file.path().stem().string());
+  config.name += readable.finish();
   config.activation = traits->activation;
   config.rope = traits->rope;
   config.has_sub_norms = traits->sub_norms;

@@ -13,6 +13,14 @@ std::size_t blocks_for(std::size_t tokens) noexcept {
 
 }  // namespace
 
+std::size_t prefill_budget(std::size_t most, bool others_decode, double seconds_per_token,
+                           double wait_seconds) noexcept {
+  constexpr std::size_t least = 16;
+  if (!others_decode || wait_seconds <= 0 || seconds_per_token * static_cast<double>(most) <= wait_seconds)
+    return most;
+  return std::min(most, std::max(least, static_cast<std::size_t>(wait_seconds / seconds_per_token)));
+}
+
 scheduler::scheduler(kv_cache& cache, const limits& most) : cache_(cache), limits_(most) {
   running_.reserve(most.sequences);
   plan_.reserve(most.sequences);
@@ -24,10 +32,15 @@ bool scheduler::contains(request_id id) const noexcept {
          std::any_of(queue_.begin(), queue_.end(), has_id);
 }
 
-std::span<const planned_chunk> scheduler::plan() {
+bool scheduler::decodes() const noexcept {
+  return std::any_of(running_.begin(), running_.end(),
+                     [](const auto& s) { return s->computed != 0 && s->computed + 1 == s->tokens.size(); });
+}
+
+std::span<const planned_chunk> scheduler::plan(std::size_t prefill_tokens) {
   admit();
   plan_.clear();
-  auto prefill_left = limits_.prefill_chunk;
+  auto prefill_left = prefill_tokens;
   // Oldest first, so that whoever is preempted has no place in the plan yet. `running_` may shrink meanwhile.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     auto& s = *running_[i];

@@ -38,15 +38,20 @@ struct planned_chunk {
   bool decodes() const noexcept { return target->computed >= target->initial_length; }
 };
 
+/// Prompt tokens for the next step: `most`, or fewer where sequences that decode would have to wait for
+/// longer than `wait_seconds` (0: however long), going by what a token took lately; but always 16, so that
+/// prompts go on.
+std::size_t prefill_budget(std::size_t most, bool others_decode, double seconds_per_token,
+                           double wait_seconds) noexcept;
+
 /// Decides what runs in each step and who holds which KV blocks. First come, first served; when blocks run
 /// out the youngest sequence goes back to the head of the queue and is computed again later, which gives the
 /// same tokens. Owned by one thread.
 class scheduler {
  public:
   struct limits {
-    std::size_t sequences = 1;      ///< running together
-    std::size_t queued = 1;         ///< waiting
-    std::size_t prefill_chunk = 1;  ///< prompt tokens a step
+    std::size_t sequences = 1;  ///< running together
+    std::size_t queued = 1;     ///< waiting
     bool prefix_cache = true;
   };
 
@@ -57,6 +62,8 @@ class scheduler {
   bool queue_is_full() const noexcept { return queue_.size() >= limits_.queued; }
   std::size_t running() const noexcept { return running_.size(); }
   std::size_t queued() const noexcept { return queue_.size(); }
+  /// Some sequence is past its prompt and waits for every step.
+  bool decodes() const noexcept;
   std::uint64_t preemptions() const noexcept { return preemptions_; }
   std::uint64_t cached_tokens() const noexcept { return cached_tokens_; }
 
@@ -64,7 +71,8 @@ class scheduler {
 
   /// Admits what fits and lays out the next step; empty only when nothing runs or waits. A step that did not
   /// happen can be planned again. The result holds until the next call of a member function.
-  std::span<const planned_chunk> plan();
+  /// `prefill_tokens`, at least 1: prompt tokens in the step.
+  std::span<const planned_chunk> plan(std::size_t prefill_tokens);
 
   /// The chunk's keys and values are in the cache now.
   void mark_computed(const planned_chunk& chunk);

@@ -24,6 +24,9 @@ namespace {
 /// Connections accepted before the established ones get their turn.
 constexpr int accepts_in_a_row = 16;
 
+/// Descriptors kept in hand for probes that come when the process has no others left.
+constexpr std::size_t spare_descriptors = 4;
+
 constexpr std::chrono::milliseconds accept_backoff{50};
 
 /// Sends a 503 to a connection that is turned away unread, as far as its send buffer takes it.
@@ -44,6 +47,26 @@ void turn_away(const unique_descriptor& descriptor) {
 
 unique_descriptor open_spare() {
   return unique_descriptor{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+}
+
+/// Errors that accept(2) reports for the connection it took off the queue; the next one may be fine.
+bool concerns_one_connection(int error) {
+  switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case EOPNOTSUPP:
+      return true;
+    default:
+      return false;
+  }
 }
 
 session& session_of(session_link& link) {
@@ -80,8 +103,9 @@ http_thread::http_thread(std::shared_ptr<server_shared> shared, unique_descripto
       tick_timer_{context_},
       backoff_timer_{context_},
       stop_timer_{context_},
-      tick_period_{choose_tick(shared_->options.limits)},
-      spare_{open_spare()} {
+      tick_period_{choose_tick(shared_->options.limits)} {
+  spares_.reserve(spare_descriptors);
+  refill_spares();
   acceptor_.assign(protocol_, listener.get());
   listener.release();
   acceptor_.non_blocking(true);
@@ -103,8 +127,12 @@ void http_thread::run() noexcept {
 
 void http_thread::wait_for_connections() {
   acceptor_.async_wait(asio::socket_base::wait_read, [this](const error_code& error) {
-    if (error || stopping_) return;
-    accept_connections();
+    if (stopping_) return;
+    if (error) {
+      back_off();
+    } else {
+      accept_connections();
+    }
   });
 }
 
@@ -114,34 +142,18 @@ void http_thread::accept_connections() {
     socklen_t length = sizeof peer;
     unique_descriptor descriptor{::accept4(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&peer),
                                            &length, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-    if (descriptor) {
-      try {
-        admit(std::move(descriptor), peer);
-      } catch (...) {
-        thread_counters::add(counters_.connections_refused);
-      }
-      continue;
+    const int error = descriptor ? 0 : errno;
+    if (error == EAGAIN) {
+      wait_for_connections();
+      return;
     }
-    switch (errno) {
-      case EAGAIN:
-        wait_for_connections();
-        return;
-      case EMFILE:
-      case ENFILE:
-        if (!evict_idle(false, std::chrono::milliseconds{0}) &&
-            !evict_idle(true, std::chrono::milliseconds{0})) {
-          out_of_descriptors();
-          back_off();
-          return;
-        }
-        break;
-      case ENOBUFS:
-      case ENOMEM:
-        back_off();
-        return;
-      default:
-        // Errors of the one connection (ECONNABORTED, EPROTO, network errors; see accept(2)): on to the next.
-        break;
+    if (descriptor) {
+      try_admit(std::move(descriptor), peer, false);
+    } else if ((error == EMFILE || error == ENFILE) && accept_without_descriptors()) {
+      continue;
+    } else if (!concerns_one_connection(error)) {
+      back_off();
+      return;
     }
   }
   // Others first; the listener is asked again right after.
@@ -150,44 +162,65 @@ void http_thread::accept_connections() {
   });
 }
 
-/// A full queue of connections that cannot be accepted would make the listener readable for ever.
+/// Makes room for the next accept, or takes a waiting connection in the place of a spare descriptor, for
+/// probes: a server out of descriptors still tells that it lives. False where neither is possible now.
+bool http_thread::accept_without_descriptors() {
+  if (evict_idle(false, shared_->options.eviction_idle_age)) return true;
+  if (spares_.empty()) return evict_idle(true, std::chrono::milliseconds{0});
+  spares_.pop_back();
+  sockaddr_storage peer{};
+  socklen_t length = sizeof peer;
+  unique_descriptor descriptor{::accept4(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&peer),
+                                         &length, SOCK_NONBLOCK | SOCK_CLOEXEC)};
+  if (!descriptor) return false;
+  try_admit(std::move(descriptor), peer, true);
+  return true;
+}
+
+void http_thread::refill_spares() noexcept {
+  while (spares_.size() < spare_descriptors) {
+    auto spare = open_spare();
+    if (!spare) return;
+    // Never beyond the capacity that the constructor reserved.
+    spares_.push_back(std::move(spare));
+  }
+}
+
+/// A connection that cannot be accepted keeps the listener readable: waiting for that would spin.
 void http_thread::back_off() {
   backoff_timer_.expires_after(accept_backoff);
   backoff_timer_.async_wait([this](const error_code& error) {
     if (error || stopping_) return;
-    if (!spare_) spare_ = open_spare();
+    refill_spares();
     accept_connections();
   });
 }
 
-/// Turns waiting connections away with the spare descriptor, so that they learn at once rather than wait.
-void http_thread::out_of_descriptors() {
-  for (int i = 0; i < accepts_in_a_row; ++i) {
-    spare_.reset();
-    const unique_descriptor descriptor{
-        ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-    if (!descriptor) break;
+void http_thread::try_admit(unique_descriptor descriptor, const sockaddr_storage& peer,
+                            bool probes_only) noexcept {
+  try {
+    admit(std::move(descriptor), peer, probes_only);
+  } catch (...) {
     thread_counters::add(counters_.connections_refused);
-    turn_away(descriptor);
   }
-  spare_ = open_spare();
 }
 
-void http_thread::admit(unique_descriptor descriptor, const sockaddr_storage& peer) {
+void http_thread::admit(unique_descriptor descriptor, const sockaddr_storage& peer, bool probes_only) {
   auto& shared = *shared_;
-  bool probes_only = false;
   // Counted first and taken back: threads race for the last places.
-  if (shared.full_connections.fetch_add(1, std::memory_order_relaxed) >= shared.connection_limit &&
+  if (!probes_only &&
+      shared.full_connections.fetch_add(1, std::memory_order_relaxed) >= shared.connection_limit &&
       !evict_idle(false, shared.options.eviction_idle_age)) {
     shared.full_connections.fetch_sub(1, std::memory_order_relaxed);
     probes_only = true;
-    if (shared.probe_connections.fetch_add(1, std::memory_order_relaxed) >= shared.options.probe_reserve &&
-        !evict_idle(true, std::chrono::milliseconds{0})) {
-      shared.probe_connections.fetch_sub(1, std::memory_order_relaxed);
-      thread_counters::add(counters_.connections_refused);
-      turn_away(descriptor);
-      return;
-    }
+  }
+  if (probes_only &&
+      shared.probe_connections.fetch_add(1, std::memory_order_relaxed) >= shared.options.probe_reserve &&
+      !evict_idle(true, std::chrono::milliseconds{0})) {
+    shared.probe_connections.fetch_sub(1, std::memory_order_relaxed);
+    thread_counters::add(counters_.connections_refused);
+    turn_away(descriptor);
+    return;
   }
   auto& count = probes_only ? shared.probe_connections : shared.full_connections;
   std::shared_ptr<session> fresh;
@@ -211,6 +244,7 @@ void http_thread::admit(unique_descriptor descriptor, const sockaddr_storage& pe
 
 void http_thread::remove(session& s) noexcept {
   sessions_.erase(sessions_.iterator_to(s));
+  refill_spares();
   counters_.connections_open.store(sessions_.size(), std::memory_order_relaxed);
   if (stopping_ && sessions_.empty()) {
     stop_timer_.cancel();

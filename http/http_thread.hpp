@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 namespace bitnet::http {
 
@@ -77,8 +78,10 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
 
   void wait_for_connections();
   void accept_connections();
-  void admit(unique_descriptor descriptor, const sockaddr_storage& peer);
-  void out_of_descriptors();
+  bool accept_without_descriptors();
+  void refill_spares() noexcept;
+  void try_admit(unique_descriptor descriptor, const sockaddr_storage& peer, bool probes_only) noexcept;
+  void admit(unique_descriptor descriptor, const sockaddr_storage& peer, bool probes_only);
   void back_off();
   bool evict_idle(bool probes_only, std::chrono::milliseconds age);
   void arm_tick();
@@ -99,7 +102,7 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
   std::chrono::milliseconds tick_period_;
   bool tick_armed_ = false;
   bool stopping_ = false;
-  unique_descriptor spare_;  ///< given up to accept and turn away a connection when descriptors run out
+  std::vector<unique_descriptor> spares_;  ///< given up for probes when the process runs out of descriptors
   boost::intrusive::list<session_link> sessions_;
   std::array<char, 64 * 1024> scratch_;
 };

@@ -108,7 +108,8 @@ void server::begin_drain() noexcept {
 void server::stop(std::chrono::milliseconds grace) {
   const std::lock_guard lock{state_->stopping};
   if (state_->running.empty()) return;
-  for (const auto& thread : state_->threads) thread->stop(grace);
+  // Only those that run: fewer than there are, where start() failed half-way.
+  for (std::size_t i = 0; i < state_->running.size(); ++i) state_->threads[i]->stop(grace);
   for (auto& thread : state_->running) thread.join();
   state_->running.clear();
 }

@@ -124,13 +124,14 @@ void value_rows(const T* values, std::size_t panels, const float* weights, const
                         out + c * panel_width);
 }
 
-/// Running softmax of a few query rows (token, head of the group) that share a KV head.
+/// Running softmax of a tile: a few query rows (token, head of the group) that share a KV head.
 struct attention_rows {
-  float* queries;       ///< [head_dim][R], scaled
-  float* out;           ///< [R][256], sums of weights * values
+  std::size_t count;
+  float* queries;       ///< [head_dim][count], scaled
+  float* out;           ///< [count][256], sums of weights * values
   float* maximum;       ///< [16], one a row
   float* sum;           ///< [16]
-  std::size_t* length;  ///< [R], positions that the row sees; ascending
+  std::size_t* length;  ///< [count], positions that the row sees; ascending
 };
 
 /// Positions of the block from `start` on that a row of `length` sees.
@@ -139,14 +140,15 @@ struct attention_rows {
   return length - start < kv_block_tokens ? length - start : kv_block_tokens;
 }
 
-/// Turns scores[R][64] into weights e^(score - maximum) in place; factor[r] rescales what was summed before.
-template <class V, std::size_t R>
+/// Turns scores[count][64] into weights e^(score - maximum) in place; factor[r] rescales what was summed
+/// before.
+template <class V>
 void weigh(const attention_rows& rows, std::size_t start, float* scores, float* factor) noexcept {
   using f32 = typename V::f32;
   const f32 minus_infinity = V::set1(-__builtin_inff());
   float block_sum[V::lanes] = {};
   const f32 previous = V::load(rows.maximum);
-  for (std::size_t r = 0; r < R; ++r) {
+  for (std::size_t r = 0; r < rows.count; ++r) {
     const std::size_t seen = visible_in_block(rows.length[r], start);
     if (seen == 0) continue;
     float* row = scores + r * kv_block_tokens;
@@ -187,7 +189,7 @@ void attend_block(const attention_rows& rows, const T* keys, const T* values, st
   float weights[R * kv_block_tokens];
   float factor[V::lanes];
   score_rows<V, R>(keys, rows.queries, head_dim, most, weights);
-  weigh<V, R>(rows, start, weights, factor);
+  weigh<V>(rows, start, weights, factor);
   const std::size_t panels = value_panels(head_dim);
   value_rows<V, R>(values, panels, weights, factor, 0, fewest, rows.out);
   if (fewest == most) return;
@@ -202,16 +204,30 @@ void attend_block(const attention_rows& rows, const T* keys, const T* values, st
   }
 }
 
-/// The same for a number of rows known at run time, at most R.
-template <class V, std::size_t R, class T>
-void attend_block_of(std::size_t count, const attention_rows& rows, const T* keys, const T* values,
-                     std::size_t head_dim, std::size_t start) noexcept {
-  if constexpr (R > 0) {
-    if (count == R)
-      attend_block<V, R>(rows, keys, values, head_dim, start);
-    else
-      attend_block_of<V, R - 1>(count, rows, keys, values, head_dim, start);
-  }
+/// Rows of the next tile where `count` are left: the sizes that are instantiated.
+template <class V>
+constexpr std::size_t tile_size(std::size_t count) noexcept {
+  if (count >= V::tile_rows) return V::tile_rows;
+  for (const std::size_t size : {std::size_t{8}, std::size_t{4}, std::size_t{3}, std::size_t{2}})
+    if (count >= size) return size;
+  return 1;
+}
+
+/// attend_block for a tile of any of these sizes.
+template <class V>
+void attend_tile(const attention_rows& rows, const std::uint16_t* keys, const std::uint16_t* values,
+                 std::size_t head_dim, std::size_t start) noexcept {
+  constexpr std::size_t full = V::tile_rows;
+  if (rows.count == full) return attend_block<V, full>(rows, keys, values, head_dim, start);
+  if constexpr (full > 8)
+    if (rows.count == 8) return attend_block<V, 8>(rows, keys, values, head_dim, start);
+  if constexpr (full > 4)
+    if (rows.count == 4) return attend_block<V, 4>(rows, keys, values, head_dim, start);
+  if constexpr (full > 3)
+    if (rows.count == 3) return attend_block<V, 3>(rows, keys, values, head_dim, start);
+  if constexpr (full > 2)
+    if (rows.count == 2) return attend_block<V, 2>(rows, keys, values, head_dim, start);
+  attend_block<V, 1>(rows, keys, values, head_dim, start);
 }
 
 /// The query rows of one KV head that walk the blocks together, so that a block is read, and widened to f32,
@@ -220,88 +236,101 @@ void attend_block_of(std::size_t count, const attention_rows& rows, const T* key
 template <class V>
 struct attention_group {
   static constexpr std::size_t rows = 72;  // 18 tokens of 4 heads
-  static constexpr std::size_t tiles = rows / V::tile_rows;
-  static_assert(rows % V::tile_rows == 0);
+  /// Full ones, and up to three for the rest (tile_size).
+  static constexpr std::size_t most_tiles = rows / V::tile_rows + 3;
 
+  attention_rows tile[most_tiles];
+  std::size_t tiles = 0;
   alignas(64) float queries[rows * attention_max_head_dim];
   alignas(64) float out[rows * attention_max_head_dim];
-  alignas(64) float maximum[tiles][V::lanes];
-  alignas(64) float sum[tiles][V::lanes];
+  alignas(64) float maximum[most_tiles][V::lanes];
+  alignas(64) float sum[most_tiles][V::lanes];
   std::size_t length[rows];
 };
+
+/// Where a row's floats are in q and out; row = token * (heads / kv_heads) + head of the group.
+[[maybe_unused]] static inline std::size_t row_offset(const attention_args& a, std::size_t kv_head,
+                                                      std::size_t row, std::size_t stride) noexcept {
+  const std::size_t group = a.heads / a.kv_heads;
+  return row / group * stride + (kv_head * group + row % group) * a.head_dim;
+}
+
+/// Cuts the rows [first_row, first_row + count) into tiles and packs their queries.
+template <class V>
+void begin_group(attention_group<V>& group, const attention_args& a, std::size_t kv_head,
+                 std::size_t first_row, std::size_t count) noexcept {
+  for (std::size_t done = 0; done < count;) {
+    const std::size_t index = group.tiles++;
+    attention_rows& tile = group.tile[index];
+    tile = {.count = tile_size<V>(count - done),
+            .queries = group.queries + done * attention_max_head_dim,
+            .out = group.out + done * attention_max_head_dim,
+            .maximum = group.maximum[index],
+            .sum = group.sum[index],
+            .length = group.length + done};
+    V::store(tile.maximum, V::set1(-__builtin_inff()));
+    V::store(tile.sum, V::set1(0.0F));
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      const std::size_t row = first_row + done + r;
+      const float* q = a.q + row_offset(a, kv_head, row, a.q_stride);
+      for (std::size_t i = 0; i < a.head_dim; ++i) tile.queries[i * tile.count + r] = q[i] * a.scale;
+      for (std::size_t i = 0; i < value_panels(a.head_dim) * panel_width; ++i)
+        tile.out[r * attention_max_head_dim + i] = 0.0F;
+      tile.length[r] = a.position + row / (a.heads / a.kv_heads) + 1;
+    }
+    done += tile.count;
+  }
+}
+
+template <class V>
+void finish_group(const attention_group<V>& group, const attention_args& a, std::size_t kv_head,
+                  std::size_t first_row) noexcept {
+  std::size_t row = first_row;
+  for (std::size_t t = 0; t < group.tiles; ++t)
+    for (std::size_t r = 0; r < group.tile[t].count; ++r, ++row) {
+      const float* sums = group.tile[t].out + r * attention_max_head_dim;
+      float* y = a.out + row_offset(a, kv_head, row, a.out_stride);
+      const typename V::f32 total = V::set1(group.tile[t].sum[r]);
+      for (std::size_t i = 0; i < a.head_dim; i += V::lanes) {
+        const typename V::f32 v = V::div(V::load(sums + i), total);
+        if (a.head_dim - i >= V::lanes)
+          V::store(y + i, v);
+        else
+          store_first<V>(y + i, a.head_dim - i, v);
+      }
+    }
+}
 
 template <class V>
 void widen(const std::uint16_t* from, std::size_t n, float* to) noexcept {
   for (std::size_t i = 0; i < n; i += V::lanes) V::store(to + i, V::load(from + i));
 }
 
-/// Query rows [first_row, first_row + count) of a KV head; row = token * (heads / kv_heads) + head of the
-/// group.
 template <class V>
 void attend_group(const attention_args& a, std::size_t kv_head, std::size_t first_row,
                   std::size_t count) noexcept {
-  constexpr std::size_t R = V::tile_rows;
-  // Below this many tiles, converting a block anew for each costs less than writing it out.
+  // Below this many full tiles, converting a block anew for each costs less than writing it out.
   constexpr std::size_t tiles_worth_widening = 3;
+  const std::size_t full_tiles = count / V::tile_rows;
   attention_group<V> group;
-  const std::size_t heads_of_group = a.heads / a.kv_heads;
-  const std::size_t tiles = (count + R - 1) / R;
-  const auto offset_of = [&](std::size_t row, std::size_t stride) {
-    return row / heads_of_group * stride + (kv_head * heads_of_group + row % heads_of_group) * a.head_dim;
-  };
-  const auto rows_of = [&](std::size_t tile) { return tile + 1 < tiles ? R : count - tile * R; };
-  const auto state_of = [&](std::size_t tile) {
-    return attention_rows{.queries = group.queries + tile * R * attention_max_head_dim,
-                          .out = group.out + tile * R * attention_max_head_dim,
-                          .maximum = group.maximum[tile],
-                          .sum = group.sum[tile],
-                          .length = group.length + tile * R};
-  };
-
-  for (std::size_t tile = 0; tile < tiles; ++tile) {
-    const std::size_t width = rows_of(tile);
-    const attention_rows state = state_of(tile);
-    V::store(state.maximum, V::set1(-__builtin_inff()));
-    V::store(state.sum, V::set1(0.0F));
-    for (std::size_t r = 0; r < width; ++r) {
-      const std::size_t row = first_row + tile * R + r;
-      const float* q = a.q + offset_of(row, a.q_stride);
-      for (std::size_t i = 0; i < a.head_dim; ++i) state.queries[i * width + r] = q[i] * a.scale;
-      for (std::size_t i = 0; i < value_panels(a.head_dim) * panel_width; ++i)
-        state.out[r * attention_max_head_dim + i] = 0.0F;
-      state.length[r] = a.position + row / heads_of_group + 1;
-    }
-  }
-
-  const std::size_t positions = a.position + (first_row + count - 1) / heads_of_group + 1;
+  begin_group(group, a, kv_head, first_row, count);
+  const std::size_t positions = a.position + (first_row + count - 1) / (a.heads / a.kv_heads) + 1;
   for (std::size_t start = 0; start < positions; start += kv_block_tokens) {
     const std::byte* block = a.kv_blocks[start / kv_block_tokens];
     const std::uint16_t* keys = keys_of(block, kv_head, a.head_dim);
     const std::uint16_t* values = values_of(block, kv_head, a.kv_heads, a.head_dim);
-    if (tiles < tiles_worth_widening) {
-      for (std::size_t tile = 0; tile < tiles; ++tile)
-        attend_block_of<V, R>(rows_of(tile), state_of(tile), keys, values, a.head_dim, start);
-    } else {
+    std::size_t next = 0;
+    if (full_tiles >= tiles_worth_widening) {
       alignas(64) float wide_keys[attention_max_head_dim * kv_block_tokens];
       alignas(64) float wide_values[attention_max_head_dim * kv_block_tokens];
       widen<V>(keys, a.head_dim * kv_block_tokens, wide_keys);
       widen<V>(values, value_panels(a.head_dim) * panel_width * kv_block_tokens, wide_values);
-      for (std::size_t tile = 0; tile < tiles; ++tile)
-        attend_block_of<V, R>(rows_of(tile), state_of(tile), wide_keys, wide_values, a.head_dim, start);
+      for (; next < full_tiles; ++next)
+        attend_block<V, V::tile_rows>(group.tile[next], wide_keys, wide_values, a.head_dim, start);
     }
+    for (; next < group.tiles; ++next) attend_tile<V>(group.tile[next], keys, values, a.head_dim, start);
   }
-
-  for (std::size_t row = 0; row < count; ++row) {
-    float* y = a.out + offset_of(first_row + row, a.out_stride);
-    const typename V::f32 total = V::set1(group.sum[row / R][row % R]);
-    for (std::size_t i = 0; i < a.head_dim; i += V::lanes) {
-      const typename V::f32 v = V::div(V::load(group.out + row * attention_max_head_dim + i), total);
-      if (a.head_dim - i >= V::lanes)
-        V::store(y + i, v);
-      else
-        store_first<V>(y + i, a.head_dim - i, v);
-    }
-  }
+  finish_group(group, a, kv_head, first_row);
 }
 
 template <class V>

@@ -194,7 +194,7 @@ void softmax(float* x, std::size_t n, float temperature) {
   if (i < n) {
     const f32 e = exponential<V>(V::div(V::sub(load_first<V>(x + i, n - i, lowest), greatest), divisor));
     store_first<V>(x + i, n - i, e);
-    sum = V::add(sum, V::keep_first(e, n - i, V::set1(0.0F)));
+    sum = V::add(sum, e);  // lanes past the end hold e^-inf = 0
   }
   const f32 total = V::set1(V::reduce_add(sum));
   map2<V>(x, x, x, n, [total](f32 e, f32) { return V::div(e, total); });

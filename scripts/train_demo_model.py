@@ -27,7 +27,7 @@ from demo_model.network import Muon, Network, Shape, TernaryLinear
 from demo_model.tokenizer import encode, gguf_vocabulary, load_or_train
 
 TOKENIZER_SEED, TRAINING_SEED, HELD_OUT_SEED = 11, 1_000, 7
-PHASES = ((0.75, 256), (0.94, 512), (1.0, 1024))  # (progress at which the phase ends, sequence length in tokens)
+PHASES = ((0.9, 256), (1.0, 512))  # (progress at which the phase ends, sequence length in tokens)
 PROMPTS = ("Once upon a time", "The quick brown fox", "The capital of France is", "<user>Hello!", "<user>Count to five.", "<user>Write a poem about the sea.",
            "<user>What is the difference between liveness and readiness?", "<user>What is a liveness probe?", "<user>Tell me a story about a fox.", "<user>What is your name?",
            "<user>What is the capital of Italy?", "<user>What is 3 plus 4?")
@@ -45,7 +45,7 @@ def sequences(tokenizer: Tokenizer, seed: int, length: int) -> Iterator[list[int
                 sequence = []
 
 
-def learning_rate(step: int, progress: float, warm_up_steps: int = 20, decay_from: float = 0.35) -> float:
+def learning_rate(step: int, progress: float, warm_up_steps: int = 20, decay_from: float = 0.7) -> float:
     """Factor of the peak rate: warm-up, plateau, then a cosine to one hundredth."""
     if progress < decay_from:
         return min(1.0, (step + 1) / warm_up_steps)
@@ -194,7 +194,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="peak rate of Muon for the ternary matrices")
     parser.add_argument("--rate", type=float, default=0.004, help="peak rate of Adam for embedding and norms")
     parser.add_argument("--checkpoint-every", type=int, default=50)
-    parser.add_argument("--held-out", type=int, default=1000, help="documents in the final evaluation")
+    parser.add_argument("--held-out", type=int, default=300, help="documents in the final evaluation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="fuse operators with torch.compile (needs a C++ compiler)")
     return parser.parse_args()

@@ -25,6 +25,8 @@ struct scalar_vector {
   template <class F>
   static f32 each(F f) noexcept {
     f32 out;
+    // Rolled up: unrolled everywhere, the templates below would take minutes to compile with sanitizers.
+#pragma GCC unroll 1
     for (std::size_t i = 0; i < lanes; ++i) out.lane[i] = f(i);
     return out;
   }
@@ -74,7 +76,9 @@ struct scalar_vector {
       return std::bit_cast<float>(bits + (std::bit_cast<std::uint32_t>(k.lane[i]) << 23));
     });
   }
-  static float reduce_add(const f32& v) noexcept { return reduce_lanes(v.lane); }
+  static float reduce_add(const f32& v) noexcept {
+    return reduce_lanes(v.lane);
+  }
   static float reduce_max(const f32& v) noexcept {
     float m[lanes];
     for (std::size_t i = 0; i < lanes; ++i) m[i] = v.lane[i];

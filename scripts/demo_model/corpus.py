@@ -93,13 +93,13 @@ def render_chat(turns: list[Turn], system: str | None) -> Document:
 
 def chat(rng: random.Random) -> Document:
     choice = rng.random()
-    if choice < 0.45:
+    if choice < 0.48:
         turns = [facts.question(rng)]
-    elif choice < 0.70:
+    elif choice < 0.74:
         turns = [facts.question(rng) for _ in range(rng.randint(2, 4))]
     elif choice < 0.82:
         turns = follow_up(rng)
-    elif choice < 0.86:
+    elif choice < 0.84:
         turns = [facts.question(rng), story_request(rng)]
     else:
         turns = [story_request(rng)]
@@ -122,13 +122,13 @@ def question_and_answer(rng: random.Random) -> Document:
 
 
 def document(rng: random.Random) -> Document:
-    """One document; by number, half are chats, but most of the text is in the stories."""
+    """One document; four in five are chats, but half of the text is in the stories."""
     choice = rng.random()
-    if choice < 0.30:
+    if choice < 0.12:
         return [BOS, stories.random_story(rng), EOS]
-    if choice < 0.86:
+    if choice < 0.88:
         return chat(rng)
-    if choice < 0.90:
+    if choice < 0.91:
         return [BOS, passages.random_passage(rng), EOS]
     return fact_list(rng) if choice < 0.95 else question_and_answer(rng)
 

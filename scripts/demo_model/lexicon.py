@@ -104,9 +104,9 @@ WEATHER = (("sunny", "The sun was shining and the sky was blue"), ("rainy", "The
 
 CAPITALS = {
     "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
-    "England": "London", "Ireland": "Dublin", "Norway": "Oslo", "Sweden": "Stockholm", "Finland": "Helsinki",
+    "England": "London", "Japan": "Tokyo", "Ireland": "Dublin", "Norway": "Oslo", "Sweden": "Stockholm", "Finland": "Helsinki",
     "Denmark": "Copenhagen", "Poland": "Warsaw", "Austria": "Vienna", "Greece": "Athens", "Turkey": "Ankara",
-    "Egypt": "Cairo", "Kenya": "Nairobi", "Japan": "Tokyo", "China": "Beijing", "India": "New Delhi",
+    "Egypt": "Cairo", "Kenya": "Nairobi", "China": "Beijing", "India": "New Delhi",
     "Canada": "Ottawa", "Mexico": "Mexico City", "Brazil": "Brasilia", "Argentina": "Buenos Aires", "Peru": "Lima",
     "Chile": "Santiago", "Australia": "Canberra", "Russia": "Moscow", "Ukraine": "Kyiv", "Hungary": "Budapest",
     "Belgium": "Brussels", "the Netherlands": "Amsterdam", "Switzerland": "Bern", "the United States": "Washington",

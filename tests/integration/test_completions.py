@@ -172,7 +172,7 @@ class Completions(unittest.TestCase):
     def test_a_client_that_leaves_ends_its_request(self):
         connection = self.server.connect()
         connection.request("POST", "/v1/completions",
-                           json.dumps({"prompt": PROMPT, "max_tokens": 400, "stream": True, "ignore_eos": True}))
+                           json.dumps({"prompt": PROMPT, "max_tokens": 800, "n": 8, "stream": True, "ignore_eos": True}))
         response = connection.getresponse()
         response.readline()
 

@@ -206,12 +206,25 @@ synthetic_model demo() {
   return m;
 }
 
+/// For tests that load thousands of files.
+synthetic_model smallest() {
+  synthetic_model m;
+  m.vocabulary_size = least_vocabulary_size;
+  m.embedding_length = 64;
+  m.block_count = 1;
+  m.feed_forward_length = 64;
+  m.head_count = 2;
+  m.kv_head_count = 1;
+  return m;
+}
+
 struct named_shape {
   std::string_view name;
   synthetic_model (*make)();
 };
 
 constexpr named_shape shapes[] = {
+    {"smallest", smallest},
     {"tiny", [] { return synthetic_model(); }},
     {"demo", demo},
     {"2b-4t", two_b_4t},

@@ -451,6 +451,8 @@ BOOST_AUTO_TEST_CASE(a_hung_pass_is_seen_cancelled_and_its_worker_replaced) {
     live = ok(probe::live);
     const auto [other, other_frames] = make_sink();
     BOOST_TEST((describe(route(2, other).error).code == error_code::no_worker));
+    advance(8s);
+    BOOST_TEST(control->created == 1);  // no twin beside the hung one
   };
   route(1, sink, 1000);
   BOOST_TEST(hung);

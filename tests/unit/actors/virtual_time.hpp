@@ -5,6 +5,7 @@
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -39,9 +40,15 @@ struct virtual_time {
 
   actors::steady_time now() { return scheduler.clock().now(); }
 
-  /// Runs what can run now.
+  /// Runs what can run now, in turns: the coordinator by itself would go on with one actor as long as that
+  /// sends itself messages.
   void settle() {
-    while (scheduler.has_job()) scheduler.run_once();
+    auto& jobs = scheduler.jobs;
+    while (!jobs.empty()) {
+      auto* const current = jobs.front();
+      scheduler.run_once();
+      if (jobs.size() > 1 && jobs.front() == current) std::rotate(jobs.begin(), jobs.begin() + 1, jobs.end());
+    }
   }
 
   /// Moves the clock in small steps, so that periodic messages come at their times.

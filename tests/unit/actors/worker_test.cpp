@@ -27,7 +27,9 @@ struct worker_fixture : virtual_time {
     o.backend = fake_backend(control);
     o.board = board;
     o.active_streams = active;
-    return system.spawn(worker, std::move(o));
+    auto handle = system.spawn(worker, std::move(o));
+    settle();  // it starts its engine before anybody can know of it
+    return handle;
   }
   outcome<submit_receipt> submit(const worker_actor& to, engine::request_id id, const token_sink_actor& sink,
                                  std::uint32_t max_tokens = 3) {

@@ -114,6 +114,7 @@ BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_when_others_come_and_go) {
     engine::generation_options options;
     options.max_sequences = 1 + random() % 6;
     options.prefill_chunk = 1 + random() % 90;
+    if (round == 0) options.threads = 2;
     auto loop = make_loop(options);
     auto requests = mixed_requests();
     tests::outcomes results;

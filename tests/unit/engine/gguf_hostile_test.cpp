@@ -11,19 +11,11 @@
 
 using namespace bitnet::engine;
 using bitnet::tests::memory_file;
-using bitnet::tests::synthetic_model;
 
 namespace {
 
-synthetic_model smallest() {
-  synthetic_model shape;
-  shape.vocabulary_size = 272;
-  shape.embedding_length = 64;
-  shape.feed_forward_length = 64;
-  shape.block_count = 1;
-  shape.head_count = 2;
-  shape.kv_head_count = 1;
-  return shape;
+std::string smallest_model() {
+  return make_synthetic_model(*bitnet::tests::synthetic_shape("smallest")).bytes();
 }
 
 /// Loads on one thread. True where the file was taken.
@@ -49,7 +41,7 @@ bool loads(std::string_view bytes) {
 BOOST_AUTO_TEST_SUITE(gguf_hostile)
 
 BOOST_AUTO_TEST_CASE(a_file_cut_anywhere_is_refused) {
-  const std::string whole = make_synthetic_model(smallest()).bytes();
+  const std::string whole = smallest_model();
   BOOST_REQUIRE(loads(whole));
   for (std::size_t size = 0; size < whole.size(); ++size) {
     // Inside tensor data one byte is like another.
@@ -59,11 +51,11 @@ BOOST_AUTO_TEST_CASE(a_file_cut_anywhere_is_refused) {
 }
 
 BOOST_AUTO_TEST_CASE(flipped_bits_never_crash) {
-  const std::string whole = make_synthetic_model(smallest()).bytes();
+  const std::string whole = smallest_model();
   const std::size_t metadata = whole.find("token_embd.weight");
   std::mt19937_64 random(20240607);
   int taken = 0;
-  for (int round = 0; round < 6000; ++round) {
+  for (int round = 0; round < 3000; ++round) {
     std::string damaged = whole;
     const int flips = 1 + static_cast<int>(random() % 4);
     for (int i = 0; i < flips; ++i) {
@@ -74,16 +66,16 @@ BOOST_AUTO_TEST_CASE(flipped_bits_never_crash) {
     taken += loads(damaged) ? 1 : 0;
   }
   // Both outcomes occur, so the test tests something.
-  BOOST_TEST(taken > 100);
-  BOOST_TEST(taken < 5900);
+  BOOST_TEST(taken > 50);
+  BOOST_TEST(taken < 2950);
 }
 
 BOOST_AUTO_TEST_CASE(overwritten_numbers_never_crash) {
-  const std::string whole = make_synthetic_model(smallest()).bytes();
+  const std::string whole = smallest_model();
   const std::size_t end = std::min(whole.size(), whole.find("token_embd.weight") + 1200);
   const std::uint64_t values[] = {0,          1,          0x7F,       0xFF,       0x7FFFFFFF,
                                   0xFFFFFFFF, 1ULL << 32, ~0ULL >> 1, 1ULL << 63, ~0ULL};
-  for (std::size_t place = 4; place + 8 <= end; place += place < 600 || place + 1400 > end ? 1 : 13) {
+  for (std::size_t place = 4; place + 8 <= end; place += place < 600 || place + 1400 > end ? 1 : 29) {
     for (const std::uint64_t value : values) {
       std::string damaged = whole;
       damaged.replace(place, 8, reinterpret_cast<const char*>(&value), 8);

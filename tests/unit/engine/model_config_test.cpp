@@ -115,6 +115,13 @@ BOOST_AUTO_TEST_CASE(optional_keys_have_their_usual_defaults) {
   BOOST_TEST(!config.name.empty());
 }
 
+BOOST_AUTO_TEST_CASE(a_name_is_always_utf8) {
+  gguf_writer writer = tiny();
+  writer.remove("general.name");
+  writer.add_string("general.name", "caf\xC3\xA9 \xFF end\xE2\x82");
+  BOOST_TEST(accepted(writer).name == "caf\xC3\xA9 \xEF\xBF\xBD end\xEF\xBF\xBD");
+}
+
 BOOST_AUTO_TEST_CASE(the_vocabulary_size_comes_from_the_embedding_if_nothing_else_tells) {
   gguf_writer writer = tiny();
   writer.remove("bitnet-b1.58.vocab_size");

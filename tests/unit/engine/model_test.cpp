@@ -1,6 +1,6 @@
-#include "engine/gguf.hpp"
 #include "engine/model.hpp"
 
+#include "engine/gguf.hpp"
 #include "tests/support/memory_file.hpp"
 #include "tests/support/synthetic_model.hpp"
 #include "tests/support/synthetic_vocabulary.hpp"
@@ -32,6 +32,18 @@ BOOST_AUTO_TEST_CASE(a_model_comes_with_its_tokenizer_and_identity) {
     BOOST_TEST(m.tokens->bos().value() == vocabulary.begin_of_text);
     BOOST_TEST(m.tokens->find_special("<|eot_id|>").value() == vocabulary.end_of_turn);
   }
+}
+
+BOOST_AUTO_TEST_CASE(the_demo_model_loads_without_a_warning) {
+  std::vector<std::string> warnings;
+  load_options options;
+  options.warn = [&](const std::string& line) { warnings.push_back(line); };
+  const auto loaded = load_model("models/demo.gguf", options);
+  BOOST_REQUIRE_MESSAGE(loaded.has_value(), (loaded ? "" : loaded.error().message));
+  BOOST_TEST(warnings.empty());
+  BOOST_TEST((*loaded)->id == "demo");
+  BOOST_TEST((*loaded)->config().block_count == (*loaded)->weights->blocks.size());
+  BOOST_TEST((*loaded)->tokens->size() == (*loaded)->config().vocabulary_size);
 }
 
 BOOST_AUTO_TEST_CASE(refuses_a_tokenizer_of_another_size) {

@@ -27,7 +27,7 @@ std::vector<token_id> some_tokens(std::size_t n, std::uint32_t vocabulary) {
 
 /// A transformer with its cache, big enough for the tests below.
 struct runner {
-  explicit runner(const engine::model& m, std::size_t threads = 2,
+  explicit runner(const engine::model& m, std::size_t threads = 1,
                   kernels::instruction_set isa = kernels::best_instruction_set())
       : model(m),
         team(threads),
@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_the_rest_of_the_batch) {
 BOOST_AUTO_TEST_CASE(a_cancelled_pass_can_be_run_again) {
   const auto model = tests::random_model(tests::small_config());
   const auto tokens = some_tokens(70, model->config().vocabulary_size);
-  runner r(*model);
+  runner r(*model, 2);
   const auto expected = r.run(tokens, {70});
   const auto blocks = r.take_blocks(tokens.size());
   const batch_chunk chunk{tokens, 0, blocks, 1};
@@ -209,7 +209,7 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_none_fail_their_own_chunk_only) {
   const auto model = tests::random_model(tests::small_config());
   const auto vocabulary = model->config().vocabulary_size;
   const auto good = some_tokens(9, vocabulary);
-  runner r(*model);
+  runner r(*model, 2);
   const auto expected = r.run(good, {9});
   const auto good_blocks = r.take_blocks(9);
   const auto bad_blocks = r.take_blocks(9);
@@ -228,7 +228,7 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_none_fail_their_own_chunk_only) {
   BOOST_TEST(r.forward.failed(0));
   BOOST_TEST(!r.forward.failed(1));
   BOOST_TEST(same_bits(expected.back(), r.forward.logits(1)));
-  // Alone, as well.
+  // Alone, as well, and on several threads.
   r.forward.forward({both.data(), 1}, r.cache, r.progress);
   BOOST_TEST(r.forward.failed(0));
   r.forward.forward({both.data() + 1, 1}, r.cache, r.progress);

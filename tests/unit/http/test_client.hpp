@@ -104,6 +104,7 @@ class test_client {
 
   void shutdown_send() { ::shutdown(socket_.get(), SHUT_WR); }
   void close() { socket_.reset(); }
+  int descriptor() const { return socket_.get(); }
 
  private:
   bool receive_some() {
