@@ -66,7 +66,9 @@ void team_member::barrier() noexcept {
   const std::uint32_t generation = owner_.generation_.load(std::memory_order_relaxed);
   if (owner_.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
     owner_.arrived_.store(0, std::memory_order_relaxed);
-    owner_.generation_.store(generation + 1, std::memory_order_release);
+    // Sequentially consistent, not only release: notify_all skips the wake-up where it sees no waiter, and
+    // must not look before the store is visible, or a member that goes to sleep meanwhile sleeps for good.
+    owner_.generation_.store(generation + 1, std::memory_order_seq_cst);
     owner_.generation_.notify_all();
     return;
   }
@@ -115,7 +117,8 @@ void team::host_region(std::size_t threads) {
 
 void team::work(std::size_t index, std::size_t size) {
   if (index == 1) {
-    region_threads_.store(static_cast<std::uint32_t>(size - 1), std::memory_order_release);
+    region_threads_.store(static_cast<std::uint32_t>(size - 1),
+                          std::memory_order_seq_cst);  // as in barrier()
     region_threads_.notify_one();
   }
   team_member me(*this, index, size);
