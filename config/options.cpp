@@ -12,7 +12,6 @@ namespace bitnet::config {
 namespace {
 
 using std::chrono::hours;
-using std::chrono::seconds;
 
 constexpr std::array<std::string_view, 1> isolations{"thread"};
 constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
@@ -159,8 +158,6 @@ std::vector<option> declare() {
                               FIELD(health.memory_degraded_percent)));
   all.push_back(number_option("health.memory-unhealthy-percent", 1, 100,
                               "memory use that counts as unhealthy", FIELD(health.memory_unhealthy_percent)));
-  all.push_back(duration_option("health.canary-period", seconds{1}, hours{24},
-                                "time between known-answer forward passes", FIELD(health.canary_period)));
 
   all.push_back(duration_option("drain.timeout", milliseconds{0}, hours{24},
                                 "time that streams get to finish after SIGTERM", FIELD(drain.timeout)));

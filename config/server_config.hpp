@@ -44,7 +44,6 @@ struct server_config {
     bool degraded_ok = false;
     unsigned memory_degraded_percent = 80;
     unsigned memory_unhealthy_percent = 90;
-    milliseconds canary_period{10'000};
   } health;
 
   struct drain_section {

@@ -1,5 +1,6 @@
 #include "apps/bitnet_server/application.hpp"
 
+#include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/api.hpp"
 #include "apps/bitnet_server/logging.hpp"
@@ -13,12 +14,17 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
+
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
+#include <mutex>
+#include <optional>
 #include <string>
-#include <thread>
 
 namespace bitnet::apps {
 
@@ -59,6 +65,41 @@ class termination_signals {
 
  private:
   sigset_t set_{};
+};
+
+/// The engine of this machine, loading as configured. Where the very first load fails there is nothing to
+/// serve: the reason is kept and the server ends. A later failure shows in /health instead.
+class start_up {
+ public:
+  actors::inference_backend backend(const config::server_config& config) {
+    auto backend = actors::cpu_backend();
+    const auto head = config.engine.lm_head == "f16" ? kernels::head_matrix::format::f16
+                                                     : kernels::head_matrix::format::int8;
+    backend.load_model = [this, head, load = backend.load_model](const std::filesystem::path& path,
+                                                                 const engine::load_options& options) {
+      auto chosen = options;
+      chosen.head = head;
+      auto model = load(path, chosen);
+      if (!model && first_load_.exchange(false)) {
+        const std::lock_guard lock{mutex_};
+        failure_ = fmt::format("cannot load {}: {}", path.string(), model.error().message);
+        kill(getpid(), SIGTERM);  // wakes the main thread
+      }
+      if (model) first_load_ = false;
+      return model;
+    };
+    return backend;
+  }
+
+  std::optional<std::string> failure() const {
+    const std::lock_guard lock{mutex_};
+    return failure_;
+  }
+
+ private:
+  std::atomic<bool> first_load_{true};
+  mutable std::mutex mutex_;
+  std::optional<std::string> failure_;
 };
 
 /// Serves the answers that the aggregator rendered.
@@ -185,13 +226,14 @@ int serve(const config::server_config& config) {
   const termination_signals signals;
   start_logging(config.log);
 
-  // What can be known at once is said at once; what the loader finds later shows in /health.
+  // What can be known at once is said at once; the rest takes the time of a load.
   if (const auto file = engine::gguf_file::open(config.model); !file) return refuse(file.error().message);
 
   request_counters counters;
   auto options = service_options(config, counters);
   if (!options) return refuse(options.error());
-  auto service = actors::service::start(std::move(*options));
+  start_up loading;
+  auto service = actors::service::start(std::move(*options), loading.backend(config));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};
@@ -205,6 +247,11 @@ int serve(const config::server_config& config) {
                url_authority(config.http.address, (*server)->port()));
 
   const int signal = signals.wait();
+  if (const auto failure = loading.failure()) {
+    (*server)->stop(milliseconds{0});
+    (*service)->stop(milliseconds{0}, hard_stop);
+    return refuse(*failure);
+  }
   spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   drain(**service, **server, counters, signals, config.drain.timeout);
   (*server)->stop(last_words);

@@ -53,6 +53,19 @@ class StartErrors(unittest.TestCase):
             with self.subTest(size=size):
                 self.refuse_file(content[:size])
 
+    def test_an_unsupported_architecture_is_named(self):
+        content = DEMO_MODEL.read_bytes().replace(b"bitnet-b1.58", b"mamba-b01.58")
+        self.refuse_file(content, "mamba-b01.58")
+
+    def test_an_unsupported_tensor_type_is_named_with_what_to_do(self):
+        content = bytearray(DEMO_MODEL.read_bytes())
+        name = b"blk.0.attn_q.weight"
+        # After the name: the number of dimensions (4 bytes), two dimensions (8 each), the type (4).
+        position = content.index(name) + len(name) + 4 + 16
+        self.assertEqual(int.from_bytes(content[position:position + 4], "little"), 36)
+        content[position:position + 4] = (38).to_bytes(4, "little")
+        self.refuse_file(bytes(content), "blk.0.attn_q.weight", "TL1", "I2_S")
+
     def test_an_implausible_count_is_refused(self):
         # magic, version 3, 2^63 tensors, 2^63 keys
         self.refuse_file(b"GGUF" + (3).to_bytes(4, "little") + (2**63).to_bytes(8, "little") * 2)
