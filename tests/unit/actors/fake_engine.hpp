@@ -37,6 +37,7 @@ struct fake_control {
   int created = 0;
   int destroyed = 0;
   int probes = 0;
+  int submitted = 0;  ///< accepted
   std::vector<engine::request_id> cancelled;
 };
 
@@ -56,6 +57,7 @@ class fake_engine final : public actors::inference_engine {
     stats_.prompt_tokens += request.prompt.size();
     queued_.push_back({request.id, static_cast<std::uint32_t>(request.prompt.size()), request.max_tokens,
                        static_cast<std::uint32_t>(request.emitted.size())});
+    ++control_->submitted;
     admit();
     return {};
   }

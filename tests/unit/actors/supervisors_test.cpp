@@ -491,6 +491,7 @@ BOOST_AUTO_TEST_CASE(wrong_results_take_the_worker_out_and_reload_the_weights) {
   control->hash = 0x9999;
   bool ready_meanwhile = true;
   control->during_load = [&] {
+    advance(100ms);  // the supervisor's report gets to the aggregator
     ready_meanwhile = ok(probe::ready);
     control->hash = 0x1234;
   };
@@ -563,7 +564,8 @@ BOOST_AUTO_TEST_CASE(a_full_queue_takes_readiness_until_it_drains) {
   int steps = 0;
   control->delivers = false;
   control->during_step = [&] {
-    if (++steps == 2) {
+    // A step after all have come: the worker tells its load at the end of each.
+    if (control->submitted == 4 && ++steps == 2) {
       advance(600ms);
       full_ready = ok(probe::ready);
       control->delivers = true;
