@@ -5,6 +5,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -66,16 +67,17 @@ json::object render_component(const component_health& component) {
   return o;
 }
 
-json::object render_metrics(const health_metrics& metrics) {
-  json::object o;
-  o["active_requests"] = metrics.active_requests;
-  o["total_requests"] = metrics.total_requests;
-  o["error_rate_percent"] = metrics.error_rate_percent;
-  o["avg_response_time_ms"] = metrics.avg_response_time_ms;
-  o["memory_usage_mb"] = metrics.memory_usage_mb;
-  o["tokens_per_second"] = metrics.tokens_per_second;
-  o["cpu_usage_percent"] = metrics.cpu_usage_percent;
-  return o;
+/// A figure with at most three decimals, in plain notation: Boost.JSON would write 23.5 as 2.35E1.
+double figure(double value) noexcept {
+  return std::isfinite(value) ? std::round(value * 1000.0) / 1000.0 : 0.0;
+}
+
+std::string render_metrics(const health_metrics& m) {
+  return fmt::format(
+      R"({{"active_requests":{},"total_requests":{},"error_rate_percent":{},"avg_response_time_ms":{},)"
+      R"("memory_usage_mb":{},"tokens_per_second":{},"cpu_usage_percent":{}}})",
+      m.active_requests, m.total_requests, figure(m.error_rate_percent), figure(m.avg_response_time_ms),
+      figure(m.memory_usage_mb), figure(m.tokens_per_second), figure(m.cpu_usage_percent));
 }
 
 std::string status_body(health_status status, std::string_view timestamp, std::string_view reason = {}) {
@@ -132,8 +134,9 @@ std::string render_health_json(const health_snapshot& snapshot) {
   o["draining"] = snapshot.draining;
   o["build"] = render_build(snapshot.build);
   o["components"] = std::move(components);
-  o["metrics"] = render_metrics(snapshot.metrics);
-  return json::serialize(o);
+  auto body = json::serialize(o);
+  body.pop_back();
+  return body + ",\"metrics\":" + render_metrics(snapshot.metrics) + "}";
 }
 
 std::unique_ptr<rendered_snapshot> render(const health_snapshot& snapshot, const render_options& options,
