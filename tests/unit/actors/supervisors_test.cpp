@@ -491,6 +491,7 @@ BOOST_AUTO_TEST_CASE(wrong_results_take_the_worker_out_and_reload_the_weights) {
   control->hash = 0x9999;
   bool ready_meanwhile = true;
   control->during_load = [&] {
+    settle();  // the report is on its way
     ready_meanwhile = ok(probe::ready);
     control->hash = 0x1234;
   };
@@ -563,7 +564,7 @@ BOOST_AUTO_TEST_CASE(a_full_queue_takes_readiness_until_it_drains) {
   int steps = 0;
   control->delivers = false;
   control->during_step = [&] {
-    if (++steps == 2) {
+    if (++steps == 20) {  // all four have arrived
       advance(600ms);
       full_ready = ok(probe::ready);
       control->delivers = true;
