@@ -491,7 +491,7 @@ BOOST_AUTO_TEST_CASE(wrong_results_take_the_worker_out_and_reload_the_weights) {
   control->hash = 0x9999;
   bool ready_meanwhile = true;
   control->during_load = [&] {
-    advance(100ms);  // the supervisor's report gets to the aggregator
+    settle();  // the report is on its way
     ready_meanwhile = ok(probe::ready);
     control->hash = 0x1234;
   };
