@@ -61,7 +61,8 @@ void router_state::on_down(const caf::actor_addr& who) {
   std::erase_if(workers, [&](const routed_worker& w) { return w.worker.handle.address() == who; });
 }
 
-router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self) {
+router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self, std::uint32_t seed) {
+  self->state.random.seed(seed);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_down(down.source); });
   return {
       [self](submit_atom, engine::generation_request& request, std::uint32_t attempt,

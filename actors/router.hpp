@@ -36,6 +36,7 @@ struct router_state {
 /// as looking at all, without all clients running to the same one. Index into `loads`; nothing when empty.
 std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads, std::minstd_rand& random);
 
-router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self);
+/// `seed`: of the choices between workers.
+router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self, std::uint32_t seed);
 
 }  // namespace bitnet::actors

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -185,7 +186,7 @@ void service::state::start_actors(const inference_backend& backend) {
   auto judged = make_aggregation();
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
   aggregator = system->spawn(actors::aggregator, aggregator_options{std::move(judged)});
-  router = system->spawn(actors::router);
+  router = system->spawn(actors::router, std::random_device{}());
 
   supervisor_options s;
   s.name = "root supervisor";

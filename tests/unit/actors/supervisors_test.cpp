@@ -24,7 +24,7 @@ struct aggregator_fixture : virtual_time {
   std::shared_ptr<snapshot_store> store = std::make_shared<snapshot_store>([this] { return now(); });
   std::shared_ptr<aggregation> judged;
   aggregator_actor health;
-  router_actor requests = system.spawn(router);
+  router_actor requests = system.spawn(router, 1U);
   std::vector<caf::actor> started;
 
   aggregator_fixture() {

@@ -39,7 +39,7 @@ struct worker_fixture : virtual_time {
 };
 
 struct router_fixture : worker_fixture {
-  router_actor handle = system.spawn(router);
+  router_actor handle = system.spawn(router, 1U);
 
   void announce(const worker_actor& worker, std::uint64_t capacity = 100) {
     caf::anon_send(handle, announce_atom_v, announced_worker{worker, board, capacity});
