@@ -347,8 +347,8 @@ result<gguf_tensor> gguf_parser::parse_tensor() {
     const auto extent = take_number<std::uint64_t>(what);
     if (!extent) return tl::unexpected(extent.error());
     if (*extent == 0 || *extent > largest_count / elements) {
-      return malformed(
-          fmt::format("dimension {} of tensor {} is {}, which cannot be", d, in_quotes(tensor.name), *extent));
+      return malformed(fmt::format("dimension {} of tensor {} is {}, which cannot be", d,
+                                   in_quotes(tensor.name), *extent));
     }
     elements *= *extent;
     tensor.shape.push_back(*extent);

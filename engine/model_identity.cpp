@@ -28,8 +28,8 @@ file_identity identity_from(const struct stat& status) noexcept {
 result<file_identity> identify_file(const std::filesystem::path& path) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
-    return fail(error_code::file_not_found,
-                fmt::format("cannot find the model file {}: {}", in_quotes(path.native()), ::strerror(errno)));
+    return fail(error_code::file_not_found, fmt::format("cannot find the model file {}: {}",
+                                                        in_quotes(path.native()), ::strerror(errno)));
   }
   return identity_from(status);
 }

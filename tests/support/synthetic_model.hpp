@@ -38,7 +38,8 @@ struct synthetic_model {
   bool has_sub_norms() const { return architecture != "llama"; }
 };
 
-/// "smallest", "tiny", "demo", "2b-4t", "large", "3b", "llama3-8b", "falcon3-1b" and so on; nothing for other names.
+/// "smallest", "tiny", "demo", "2b-4t", "large", "3b", "llama3-8b", "falcon3-1b" and so on; nothing for other
+/// names.
 std::optional<synthetic_model> synthetic_shape(std::string_view name);
 std::vector<std::string_view> synthetic_shape_names();
 
