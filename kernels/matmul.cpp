@@ -33,11 +33,11 @@ const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept {
     case instruction_set::avx2:
       return avx2_matmul_kernels;
     case instruction_set::avx_vnni:
-      return avx2_matmul_kernels;
+      return avx_vnni_matmul_kernels;
     case instruction_set::avx512_vnni:
-      return avx2_matmul_kernels;
+      return avx512_vnni_matmul_kernels;
     case instruction_set::amx_int8:
-      return avx2_matmul_kernels;
+      return amx_int8_matmul_kernels;
 #else
     case instruction_set::avx2:
     case instruction_set::avx_vnni:
