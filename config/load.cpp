@@ -67,6 +67,8 @@ std::string_view describe(value_kind kind) {
       return "a \"quoted\" text";
     case value_kind::number:
       return "a whole number";
+    case value_kind::real:
+      return "a number";
     case value_kind::boolean:
       return "true or false";
     case value_kind::duration:
@@ -84,6 +86,9 @@ std::optional<std::string> file_text(const caf::config_value& value, value_kind 
     case value_kind::number:
       if (auto number = caf::get_if<caf::config_value::integer>(&value)) return std::to_string(*number);
       return std::nullopt;
+    case value_kind::real:
+      if (auto real = caf::get_if<caf::config_value::real>(&value)) return fmt::format("{}", *real);
+      return file_text(value, value_kind::number);
     case value_kind::boolean:
       if (auto flag = caf::get_if<bool>(&value)) return *flag ? "true" : "false";
       return std::nullopt;

@@ -65,6 +65,18 @@ option number_option(std::string key, std::uint64_t min, std::uint64_t max, std:
 }
 
 template <class Field>
+option percent_option(std::string key, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::real,
+          "PERCENT",
+          std::move(help),
+          [field](server_config& c, std::string_view text) -> parsed<void> {
+            return parse_real(text, 0.01, 100).map([&](double v) { field(c) = v; });
+          },
+          [field](const server_config& c) { return fmt::format("{}", field(c)); }};
+}
+
+template <class Field>
 option bool_option(std::string key, std::string help, Field field) {
   return {std::move(key),
           value_kind::boolean,
@@ -154,10 +166,10 @@ std::vector<option> declare() {
                                 FIELD(health.startup_grace)));
   all.push_back(
       bool_option("health.degraded-ok", "/health answers 200 when degraded", FIELD(health.degraded_ok)));
-  all.push_back(number_option("health.memory-degraded-percent", 1, 100, "memory use that counts as degraded",
-                              FIELD(health.memory_degraded_percent)));
-  all.push_back(number_option("health.memory-unhealthy-percent", 1, 100,
-                              "memory use that counts as unhealthy", FIELD(health.memory_unhealthy_percent)));
+  all.push_back(percent_option("health.memory-degraded-percent", "memory use that counts as degraded",
+                               FIELD(health.memory_degraded_percent)));
+  all.push_back(percent_option("health.memory-unhealthy-percent", "memory use that counts as unhealthy",
+                               FIELD(health.memory_unhealthy_percent)));
 
   all.push_back(duration_option("drain.timeout", milliseconds{0}, hours{24},
                                 "time that streams get to finish after SIGTERM", FIELD(drain.timeout)));

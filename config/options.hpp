@@ -11,7 +11,7 @@
 namespace bitnet::config {
 
 /// What a value looks like in the file: a wrong kind there is an error, not a conversion.
-enum class value_kind : std::uint8_t { text, number, boolean, duration };
+enum class value_kind : std::uint8_t { text, number, real, boolean, duration };
 
 /// One setting: the flag --KEY=VALUE, the file's [section] key = value, the environment's BITNET_SECTION_KEY.
 struct option {

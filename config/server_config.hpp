@@ -42,8 +42,8 @@ struct server_config {
   struct health_section {
     milliseconds startup_grace{5'000};
     bool degraded_ok = false;
-    unsigned memory_degraded_percent = 80;
-    unsigned memory_unhealthy_percent = 90;
+    double memory_degraded_percent = 80;
+    double memory_unhealthy_percent = 90;
   } health;
 
   struct drain_section {

@@ -42,6 +42,16 @@ parsed<std::uint64_t> parse_unsigned(std::string_view text, std::uint64_t min, s
   return value;
 }
 
+parsed<double> parse_real(std::string_view text, double min, double max) {
+  double value = 0;
+  const auto [end, code] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  const bool whole = !text.empty() && code == std::errc{} && end == text.data() + text.size();
+  if (!whole || !(value >= min && value <= max))  // not a number compares false
+    return tl::unexpected(fmt::format("must be a number from {} to {}, not '{}'", min, max, text));
+  return value;
+}
+
 parsed<milliseconds> parse_duration(std::string_view text, milliseconds min, milliseconds max) {
   for (const auto& u : units) {
     if (!text.ends_with(u.suffix)) continue;

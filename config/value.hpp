@@ -21,6 +21,9 @@ parsed<bool> parse_bool(std::string_view text);
 /// Decimal, within [min, max].
 parsed<std::uint64_t> parse_unsigned(std::string_view text, std::uint64_t min, std::uint64_t max);
 
+/// Decimal, with or without a fraction, within [min, max].
+parsed<double> parse_real(std::string_view text, double min, double max);
+
 /// A whole number with a unit: ms, s, min or h; within [min, max].
 parsed<std::chrono::milliseconds> parse_duration(std::string_view text, std::chrono::milliseconds min,
                                                  std::chrono::milliseconds max);

@@ -12,8 +12,8 @@ from server_process import SLOWDOWN, Server
 
 PROBES = ("/health", "/health/live", "/health/ready")
 # Thresholds that the memory of any machine crosses, or that none reaches.
-ALWAYS_DEGRADED = ("--health.memory-degraded-percent=1", "--health.memory-unhealthy-percent=100")
-ALWAYS_UNHEALTHY = ("--health.memory-degraded-percent=1", "--health.memory-unhealthy-percent=2")
+ALWAYS_DEGRADED = ("--health.memory-degraded-percent=0.01", "--health.memory-unhealthy-percent=100")
+ALWAYS_UNHEALTHY = ("--health.memory-degraded-percent=0.01", "--health.memory-unhealthy-percent=0.02")
 NEVER_DEGRADED = ("--health.memory-degraded-percent=99", "--health.memory-unhealthy-percent=100")
 NO_GRACE = "--health.startup-grace=0s"
 

@@ -22,6 +22,13 @@ BOOST_AUTO_TEST_CASE(numbers_must_be_whole_and_in_range) {
     BOOST_TEST(!parse_unsigned(text, 0, 10).has_value(), text);
 }
 
+BOOST_AUTO_TEST_CASE(real_numbers_may_have_a_fraction) {
+  BOOST_TEST(parse_real("0.5", 0.01, 100).value() == 0.5);
+  BOOST_TEST(parse_real("100", 0.01, 100).value() == 100.0);
+  for (const auto* text : {"", "-1", "0", "100.1", "nan", "inf", "1e1", "0x1", " 1", "1 "})
+    BOOST_TEST(!parse_real(text, 0.01, 100).has_value(), text);
+}
+
 BOOST_AUTO_TEST_CASE(durations_carry_a_unit) {
   const auto parse = [](std::string_view text) {
     return parse_duration(text, milliseconds{0}, std::chrono::hours{1});
