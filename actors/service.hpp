@@ -19,6 +19,7 @@
 
 namespace bitnet::actors {
 
+class fault_injection;
 struct inference_backend;
 
 /// Everything that the actors need to know; apps/ fills it from the configuration.
@@ -43,6 +44,9 @@ struct service_options {
   /// More metric families for /metrics, for example a prometheus::Registry with latency histograms. Collected
   /// by the aggregator at each publication.
   std::vector<std::shared_ptr<prometheus::Collectable>> metrics;
+
+  /// Where parts declare the faults that can be caused in them; null: none can (production).
+  std::shared_ptr<fault_injection> faults;
 };
 
 /// Starts the actors in order and stops them in the reverse order. One a process, owned by main.
