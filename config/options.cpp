@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::hours;
 
-constexpr std::array<std::string_view, 1> isolations{"thread"};
+constexpr std::array<std::string_view, 2> isolations{"process", "thread"};
 constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
                                                        "avx_vnni", "avx512_vnni", "amx_int8"};
 constexpr std::array<std::string_view, 2> head_formats{"int8", "f16"};
@@ -144,8 +144,12 @@ std::vector<option> declare() {
                                 "time a client may take no byte of its answer", FIELD(http.write_timeout)));
 
   all.push_back(device_option());
-  all.push_back(
-      choice_option("engine.isolation", isolations, "where the worker runs", FIELD(engine.isolation)));
+  all.push_back(choice_option("engine.isolation", isolations,
+                              "where the engine runs: a process can be killed and replaced, a thread cannot",
+                              FIELD(engine.isolation)));
+  all.push_back(text_option("engine.worker-binary", "FILE",
+                            "bitnet-worker, for engine.isolation=process; auto: beside this program",
+                            FIELD(engine.worker_binary)));
   all.push_back(number_option("engine.threads", 0, 1024, "threads of the engine; 0: every CPU it may use",
                               FIELD(engine.threads)));
   all.push_back(
@@ -178,6 +182,10 @@ std::vector<option> declare() {
       choice_option("log.level", log_levels, "least severe message that is logged", FIELD(log.level)));
   all.push_back(
       choice_option("log.format", log_formats, "one line of text or of JSON an event", FIELD(log.format)));
+
+  all.push_back(bool_option("debug.fault-injection",
+                            "serve /debug/faults, which breaks this server on purpose; for tests and drills",
+                            FIELD(debug.fault_injection)));
   return all;
 }
 

@@ -29,7 +29,8 @@ struct server_config {
 
   struct engine_section {
     std::string device = "auto";  ///< auto, cpu, or cuda[:N]
-    std::string isolation = "thread";
+    std::string isolation = "process";   ///< process or thread
+    std::string worker_binary = "auto";  ///< path of bitnet-worker; auto: beside the server's own executable
     std::size_t threads = 0;       ///< 0: all CPUs this process may use
     std::string kernels = "auto";  ///< auto, or an instruction set's name
     std::string lm_head = "int8";  ///< int8 or f16
@@ -54,6 +55,10 @@ struct server_config {
     std::string level = "info";
     std::string format = "text";  ///< text or json
   } log;
+
+  struct debug_section {
+    bool fault_injection = false;
+  } debug;
 };
 
 }  // namespace bitnet::config

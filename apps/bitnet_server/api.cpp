@@ -2,6 +2,7 @@
 
 #include "apps/bitnet_server/api_answers.hpp"
 #include "apps/bitnet_server/completion_exchange.hpp"
+#include "apps/bitnet_server/fault_answers.hpp"
 #include "http/openai/openapi.hpp"
 #include "http/openai/request.hpp"
 #include "http/openai/response.hpp"
@@ -69,6 +70,16 @@ openai::api_result<std::string> answer(const http::api_request& request, const e
   });
 }
 
+/// An actor that causes or lists faults, and ends. Detached: a fault may take its time.
+void answer_fault(caf::event_based_actor*, const std::shared_ptr<actors::fault_injection>& faults,
+                  const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
+  const auto body = answer_faults(request, *faults);
+  if (body)
+    respond_json(*writer, *body);
+  else
+    respond_error(*writer, body.error());
+}
+
 /// An actor that answers and ends.
 void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& context,
                  const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
@@ -82,15 +93,21 @@ void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& co
 
 }  // namespace
 
-std::vector<http::api_route> api_routes() {
-  return {{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
-          {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
-          {"POST", "/tokenize"},       {"POST", "/detokenize"},
-          {"GET", "/openapi.json"}};
+std::vector<http::api_route> api_routes(bool with_faults) {
+  std::vector<http::api_route> routes{{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
+                                      {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
+                                      {"POST", "/tokenize"},       {"POST", "/detokenize"},
+                                      {"GET", "/openapi.json"}};
+  if (with_faults) {
+    routes.push_back({"GET", faults_path});
+    routes.push_back({"POST", faults_path});
+  }
+  return routes;
 }
 
-api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters)
-    : context_(std::make_shared<api_context>(service, counters)) {}
+api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters,
+                               std::shared_ptr<actors::fault_injection> faults)
+    : context_(std::make_shared<api_context>(service, counters)), faults_(std::move(faults)) {}
 
 std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request request,
                                                           std::shared_ptr<http::response_writer> writer) {
@@ -101,6 +118,9 @@ std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request requ
         system.spawn(completion_exchange, context_, kind, std::move(request.body), std::move(writer));
     return std::make_unique<actor_exchange>(caf::actor_cast<caf::actor>(exchange));
   }
+  if (faults_ && request.path == faults_path)
+    return std::make_unique<actor_exchange>(
+        system.spawn<caf::detached>(answer_fault, faults_, std::move(request), std::move(writer)));
   return std::make_unique<actor_exchange>(
       system.spawn(answer_once, context_, std::move(request), std::move(writer)));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/fault_injection.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
 #include "engine/generation.hpp"
@@ -12,8 +13,8 @@
 
 namespace bitnet::apps {
 
-/// The paths that api_dispatcher serves.
-std::vector<http::api_route> api_routes();
+/// The paths that api_dispatcher serves; those that break the server on purpose only `with_faults`.
+std::vector<http::api_route> api_routes(bool with_faults);
 
 /// What the actors behind the API share. Outlives them: the service ends every actor before it is destroyed.
 struct api_context {
@@ -29,13 +30,16 @@ struct api_context {
 /// Hands each API request to an actor of its own, where JSON is parsed and text tokenised.
 class api_dispatcher : public http::api_service {
  public:
-  api_dispatcher(actors::service& service, request_counters& counters);
+  /// `faults`: what POST /debug/faults may cause; null where api_routes() has no such route.
+  api_dispatcher(actors::service& service, request_counters& counters,
+                 std::shared_ptr<actors::fault_injection> faults);
 
   std::unique_ptr<http::api_exchange> start(http::api_request request,
                                             std::shared_ptr<http::response_writer> writer) override;
 
  private:
   std::shared_ptr<api_context> context_;
+  std::shared_ptr<actors::fault_injection> faults_;
 };
 
 }  // namespace bitnet::apps

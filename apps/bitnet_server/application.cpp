@@ -1,5 +1,6 @@
 #include "apps/bitnet_server/application.hpp"
 
+#include "actors/fault_injection.hpp"
 #include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/api.hpp"
@@ -187,7 +188,7 @@ http::server_options server_options(const config::server_config& config) {
   o.limits.header_timeout = config.http.header_timeout;
   o.limits.idle_timeout = config.http.idle_timeout;
   o.limits.write_timeout = config.http.write_timeout;
-  o.routes = api_routes();
+  o.routes = api_routes(config.debug.fault_injection);
   o.log = log_access;
   return o;
 }
@@ -232,12 +233,16 @@ int serve(const config::server_config& config) {
   request_counters counters;
   auto options = service_options(config, counters);
   if (!options) return refuse(options.error());
+  const auto faults = config.debug.fault_injection ? std::make_shared<actors::fault_injection>() : nullptr;
+  options->faults = faults;
+  if (faults)
+    spdlog::warn("debug.fault-injection is on: whoever reaches /debug/faults can break this server");
   start_up loading;
   auto service = actors::service::start(std::move(*options), loading.backend(config));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};
-  api_dispatcher api{**service, counters};
+  api_dispatcher api{**service, counters, faults};
   auto server = http::server::start(server_options(config), probes, api);
   if (!server) {
     (*service)->stop(milliseconds{0}, hard_stop);
