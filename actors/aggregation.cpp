@@ -126,6 +126,7 @@ void aggregation::roll_up(health_snapshot& snapshot) const {
 
 void aggregation::measure(health_snapshot& snapshot, steady_time now) {
   if (options_.requests) snapshot.requests = options_.requests();
+  if (options_.streams) snapshot.streams = options_.streams();
   requests_.add(now, snapshot.requests);
   tokens_.add(now, engine_.generated_tokens);
   cpu_.add(now, options_.cpu_time ? options_.cpu_time() : std::chrono::nanoseconds(0));

@@ -33,6 +33,7 @@ struct aggregation_options {
   std::size_t cpu_count = 1;                           ///< CPUs that make 100 %
   std::function<std::chrono::nanoseconds()> cpu_time;  ///< used by this process so far; empty: 0 %
   std::function<request_statistics()> requests;        ///< see service_options
+  std::function<stream_statistics()> streams;          ///< never blocks; empty: all zero
   std::vector<std::shared_ptr<prometheus::Collectable>> metrics;
 };
 

@@ -36,6 +36,8 @@ std::string_view to_string(error_code code) noexcept {
       return "worker_lost";
     case error_code::overloaded:
       return "overloaded";
+    case error_code::request_quarantined:
+      return "request_quarantined";
   }
   return "unknown";
 }

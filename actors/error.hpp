@@ -24,10 +24,11 @@ enum class error_code : std::uint8_t {
   queue_full,
   out_of_memory,
   internal,
-  draining,     ///< the server is shutting down; another one may serve the request
-  no_worker,    ///< no worker takes requests now: loading, restarting or withdrawn
-  worker_lost,  ///< the worker ended with the request in flight; it can be resumed elsewhere
-  overloaded,   ///< every worker is full; may work later
+  draining,             ///< the server is shutting down; another one may serve the request
+  no_worker,            ///< no worker takes requests now: loading, restarting or withdrawn
+  worker_lost,          ///< the worker ended with the request in flight; it can be resumed elsewhere
+  overloaded,           ///< every worker is full; may work later
+  request_quarantined,  ///< workers died of it: do not send it again
 };
 
 inline constexpr caf::atom_value error_category = caf::atom("bitnet");

@@ -74,6 +74,15 @@ struct engine_sample {
   double step_seconds_p99 = 0;  ///< over the last steps
 };
 
+/// Streams as the router last counted them.
+struct stream_statistics {
+  std::uint64_t active = 0;       ///< submitted and not yet ended
+  std::uint64_t waiting = 0;      ///< of these: in no worker now
+  std::uint64_t resumed = 0;      ///< since the start: went on after the loss of their worker
+  std::uint64_t abandoned = 0;    ///< likewise: ended because no worker came in time
+  std::uint64_t quarantined = 0;  ///< likewise: given up as the cause of workers' deaths
+};
+
 /// What the build knows of itself.
 struct build_info {
   std::string version;
@@ -107,6 +116,7 @@ struct health_snapshot {
   build_info build;
   health_metrics metrics;
   request_statistics requests;
+  stream_statistics streams;
   memory_sample memory;
   engine_sample engine;
   wall_time timestamp{};

@@ -54,19 +54,25 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::announced_worker)
 
 namespace bitnet::actors {
 
-/// The only address that clients keep. Chooses a worker for each request.
+/// The only address that clients keep. Chooses a worker for each request, and another one when that is lost:
+/// a sink sees one uninterrupted sequence of frames.
 using router_actor = caf::typed_actor<
-    // Application: start, or with `emitted` tokens resume, a sequence. Delayed: the worker answers. Errors:
-    // the worker's, and draining, no_worker, overloaded, known at once.
+    // Application: start, or with `emitted` tokens resume, a sequence. Delayed: a worker answers, and where
+    // one is being replaced it is waited for (resume_options). Errors: the worker's; draining, no_worker,
+    // overloaded, request_quarantined.
     caf::replies_to<submit_atom, engine::generation_request, std::uint32_t,
                     token_sink_actor>::with<submit_receipt>,
-    // Application: end a request wherever it runs.
+    // Application: end a request wherever it runs. Its sink gets a last frame with finish_reason::cancelled.
     caf::reacts_to<cancel_atom, engine::request_id>,
+    // Workers: tokens of a stream; `request` is the router's own number of it.
+    caf::reacts_to<token_frame>,
     // Engine supervisor: this worker takes requests. Replaces older incarnations of the same id.
     caf::reacts_to<announce_atom, announced_worker>,
     // Engine supervisor: send this worker (id, incarnation) nothing new. Ignored for another incarnation than
     // the known one.
     caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
+    // Itself, while streams wait for a worker.
+    caf::reacts_to<tick_atom>,
     // Service: refuse new requests from now on. Answers true.
     caf::replies_to<drain_atom>::with<bool>>;
 

@@ -91,6 +91,15 @@ void add_requests(family_list& list, const health_snapshot& s) {
              s.metrics.avg_response_time_ms / 1000);
 }
 
+void add_streams(family_list& list, const stream_statistics& s) {
+  list.gauge("streams_active", "Sequences submitted and not yet ended.", static_cast<double>(s.active));
+  list.gauge("streams_waiting", "Sequences that wait for a worker.", static_cast<double>(s.waiting));
+  list.counter("streams_resumed_total", "Sequences that went on after the loss of their worker.", s.resumed);
+  list.counter("streams_abandoned_total", "Sequences ended because no worker came in time.", s.abandoned);
+  list.counter("requests_quarantined_total", "Requests given up as the cause of workers' deaths.",
+               s.quarantined);
+}
+
 void add_engine(family_list& list, const engine_sample& e, const health_metrics& m) {
   list.gauge("num_requests_running", "Sequences decoded together now.", static_cast<double>(e.running));
   list.gauge("num_requests_waiting", "Sequences that wait for a place.", static_cast<double>(e.queued));
@@ -128,6 +137,7 @@ std::string render_metrics_text(const health_snapshot& snapshot, std::vector<pro
   family_list list;
   add_health(list, snapshot);
   add_requests(list, snapshot);
+  add_streams(list, snapshot.streams);
   add_engine(list, snapshot.engine, snapshot.metrics);
   add_machine(list, snapshot);
   auto families = list.take();

@@ -2,10 +2,24 @@
 
 #include "actors/worker_board.hpp"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace bitnet::actors {
+
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr const char* going = "The server is shutting down; try another one.";
+
+worker_run run_of(const announced_worker& worker) {
+  return {worker.board->id, worker.board->incarnation};
+}
+
+}  // namespace
 
 std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads, std::minstd_rand& random) {
   if (loads.empty()) return std::nullopt;
@@ -17,63 +31,341 @@ std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads
   return loads[b] < loads[a] ? b : a;
 }
 
-caf::result<submit_receipt> router_state::submit(engine::generation_request& request, std::uint32_t attempt,
-                                                 const token_sink_actor& sink) {
-  if (draining) return make_error(error_code::draining, "The server is shutting down; try another one.");
-  bool any = false;
-  std::vector<const worker_actor*> candidates;
-  std::vector<std::uint64_t> loads;
-  for (const auto& [worker, withdrawn] : workers) {
-    if (withdrawn) continue;
-    any = true;
-    const auto load = worker.board->streams.load(std::memory_order_relaxed);
-    if (load >= worker.capacity) continue;
-    candidates.push_back(&worker.handle);
-    loads.push_back(load);
+router_state::~router_state() {
+  // Nobody else can end these streams.
+  const auto code = draining ? error_code::draining : error_code::internal;
+  const char* why =
+      draining ? "The server is shutting down and cut this request off." : "The router of the server ended.";
+  for (auto& [k, c] : clients) {
+    if (c.accepted.pending())
+      c.accepted.deliver(make_error(code, why));
+    else if (auto* stream = streams.find(k))
+      caf::anon_send(c.sink, stream->fail(code, why));
   }
-  if (!any) return make_error(error_code::no_worker, "No worker is ready; see /health for the reason.");
-  const auto chosen = choose_of_two(loads, random);
-  if (!chosen) return make_error(error_code::overloaded, "All places are taken; try again later.");
-  return self->delegate(*candidates[*chosen], submit_atom_v, std::move(request), attempt, sink);
+  options.counters->active.store(0, relaxed);
+  options.counters->waiting.store(0, relaxed);
+}
+
+bool router_state::any_worker() const {
+  return std::any_of(workers.begin(), workers.end(), [](const routed_worker& w) { return !w.withdrawn; });
+}
+
+void router_state::note_workers() {
+  if (any_worker())
+    without_worker.reset();
+  else if (!without_worker)
+    without_worker = self->clock().now();
+}
+
+caf::result<submit_receipt> router_state::submit(engine::generation_request request, std::uint32_t attempt,
+                                                 const token_sink_actor& sink) {
+  if (draining) return make_error(error_code::draining, going);
+  if (!sink) return make_error(error_code::invalid_request, "The request names nobody to send tokens to.");
+  const auto now = self->clock().now();
+  if (!any_worker()) {
+    // Worth a wait only where a worker is merely being replaced.
+    if (!without_worker || last_capacity == 0 || now - *without_worker >= options.resume.resume_wait)
+      return make_error(error_code::no_worker, "No worker is ready; see /health for the reason.");
+    if (streams.waiting() >= last_capacity)
+      return make_error(error_code::overloaded, "All places are taken; try again later.");
+  }
+  const auto id = request.id;
+  const auto k = streams.add(std::move(request), attempt, now);
+  auto accepted = self->make_response_promise<submit_receipt>();
+  clients.emplace(k, client{sink, id, attempt, accepted});
+  auto& of_sink = by_sink[sink.address()];
+  if (of_sink.empty()) self->monitor(sink);
+  of_sink.insert(k);
+  pump();
+  return accepted;
+}
+
+void router_state::pump() {
+  const auto now = self->clock().now();
+  while (const auto k = streams.next(now)) {
+    std::vector<const announced_worker*> candidates;
+    std::vector<std::uint64_t> loads;
+    for (const auto& [worker, withdrawn] : workers) {
+      const auto load = worker.board->streams.load(relaxed);
+      if (withdrawn || load >= worker.capacity) continue;
+      candidates.push_back(&worker);
+      loads.push_back(load);
+    }
+    if (const auto chosen = choose_of_two(loads, random))
+      send_to(*k, *candidates[*chosen]);
+    else if (!any_worker())
+      break;
+    else if (streams.find(*k)->first_attempt())
+      fail(*k, error_code::overloaded, "All places are taken; try again later.");
+    else
+      streams.postpone(*k, now);
+  }
+  if (streams.waiting() != 0) schedule_tick();
+  publish();
+}
+
+void router_state::schedule_tick() {
+  if (std::exchange(tick_pending, true)) return;
+  self->delayed_send(self, options.tick, tick_atom_v);
+}
+
+void router_state::tick() {
+  tick_pending = false;
+  if (without_worker) {
+    for (const auto k : streams.expired(self->clock().now(), *without_worker)) {
+      options.counters->abandoned.fetch_add(1, relaxed);
+      if (streams.find(k)->first_attempt())
+        fail(k, error_code::no_worker, "No worker became ready in time; see /health for the reason.");
+      else
+        fail(k, error_code::worker_lost,
+             "Its worker was lost and no other became ready in time; send it again.");
+    }
+  }
+  pump();
+}
+
+void router_state::send_to(stream_table::key k, const announced_worker& worker) {
+  auto request = streams.begin(k, run_of(worker));
+  const auto* stream = streams.find(k);
+  const auto attempt = stream->attempt();
+  if (!stream->first_attempt()) {
+    options.counters->resumed.fetch_add(1, relaxed);
+    spdlog::debug("request {}: resumes after {} tokens on worker {}.{}", stream->request().id,
+                  request.emitted.size(), worker.board->id, worker.board->incarnation);
+  }
+  self->request(worker.handle, options.submit_timeout, submit_atom_v, std::move(request), attempt,
+                token_sink_actor(router_actor(self)))
+      .then(
+          [this, k, attempt](const submit_receipt& receipt) {
+            auto* accepted = streams.find(k);
+            if (accepted == nullptr) return;
+            accepted->accept(attempt);
+            auto& c = clients.at(k);
+            if (c.accepted.pending())
+              c.accepted.deliver(submit_receipt{c.id, c.attempt, receipt.worker, receipt.incarnation});
+          },
+          [this, k, attempt](const caf::error& error) { on_refusal(k, attempt, error); });
+}
+
+void router_state::on_refusal(stream_table::key k, std::uint32_t attempt, const caf::error& error) {
+  const auto* stream = streams.find(k);
+  if (stream == nullptr || stream->attempt() != attempt ||
+      stream->current() != resumable_stream::phase::submitted)
+    return;
+  auto why = describe(error);
+  switch (why.code) {
+    case error_code::no_worker:
+    case error_code::worker_lost:
+      // It ended or has no engine: its DOWN, or another announcement, says how it goes on.
+      streams.postpone(k, self->clock().now());
+      break;
+    case error_code::queue_full:
+    case error_code::overloaded:
+    case error_code::out_of_kv_cache:
+    case error_code::out_of_memory:
+    case error_code::draining:
+      // Also after a time-out: the worker may still take it.
+      cancel_at_worker(k);
+      if (stream->first_attempt())
+        fail(k, why.code, why.message);
+      else
+        streams.postpone(k, self->clock().now());
+      break;
+    case error_code::none:
+    case error_code::file_not_found:
+    case error_code::file_malformed:
+    case error_code::unsupported_model:
+    case error_code::invalid_request:
+    case error_code::prompt_too_long:
+    case error_code::internal:
+    case error_code::request_quarantined:
+      fail(k, why.code, why.message);
+      break;
+  }
+  pump();
+}
+
+void router_state::on_frame(token_frame& frame) {
+  using meaning = resumable_stream::meaning;
+  const auto k = frame.request;
+  auto* stream = streams.find(k);
+  if (stream == nullptr) return;
+  const auto now = self->clock().now();
+  const auto why = frame.error_message;
+  const auto what = stream->take(frame);
+  switch (what) {
+    case meaning::dropped:
+      return;
+    case meaning::forward:
+    case meaning::ended: {
+      auto& c = clients.at(k);
+      if (c.accepted.pending()) {
+        const auto run = streams.at(k);
+        c.accepted.deliver(submit_receipt{c.id, c.attempt, run.worker, run.incarnation});
+      }
+      self->send(c.sink, std::move(frame));
+      if (what == meaning::ended) forget(k);
+      if (streams.waiting() != 0) pump();  // others may have waited for this token
+      return;
+    }
+    case meaning::worker_lost:
+      lose_worker(streams.at(k));
+      return;
+    case meaning::frames_lost:
+      spdlog::warn("request {}: frames of its worker were lost; resuming", stream->request().id);
+      cancel_at_worker(k);
+      streams.lose(k, now);
+      pump();
+      return;
+    case meaning::computation_failed:
+      spdlog::warn("request {}: {}; trying once more", stream->request().id, why);
+      streams.lose(k, now, options.resume.failed_retry_delay);
+      pump();
+      return;
+  }
+}
+
+void router_state::lose_worker(worker_run run) {
+  withdraw(run.worker, run.incarnation);
+  const auto waiting = streams.waiting();
+  const auto given_up = streams.lose_worker(run, self->clock().now());
+  if (streams.waiting() != waiting)
+    spdlog::warn("router: worker {}.{} was lost with {} streams; they go on with the next", run.worker,
+                 run.incarnation, streams.waiting() - waiting);
+  for (const auto k : given_up) {
+    spdlog::error("request {}: the only explanation of {} workers' deaths; it is not tried again",
+                  streams.find(k)->request().id, options.resume.quarantine_after);
+    options.counters->quarantined.fetch_add(1, relaxed);
+    fail(k, error_code::request_quarantined,
+         fmt::format("{} workers ended while they worked on this request; it is not tried again.",
+                     options.resume.quarantine_after));
+  }
+  pump();
+}
+
+void router_state::cancel(engine::request_id request) {
+  std::vector<stream_table::key> waiting;
+  for (const auto& [k, c] : clients) {
+    if (c.id != request) continue;
+    if (streams.find(k)->in_flight())
+      cancel_at_worker(k);  // which sends the last frame
+    else
+      waiting.push_back(k);
+  }
+  for (const auto k : waiting) {
+    auto& c = clients.at(k);
+    if (c.accepted.pending()) {
+      c.accepted.deliver(make_error(error_code::no_worker, "Cancelled before a worker took it."));
+    } else {
+      auto last = streams.find(k)->fail(error_code::none, "");
+      last.finish = engine::finish_reason::cancelled;
+      self->send(c.sink, std::move(last));
+    }
+    forget(k);
+  }
+}
+
+void router_state::cancel_at_worker(stream_table::key k) {
+  const auto run = streams.at(k);
+  for (const auto& known : workers)
+    if (run_of(known.worker) == run)
+      self->send(known.worker.handle, cancel_atom_v, static_cast<engine::request_id>(k));
+}
+
+void router_state::fail(stream_table::key k, error_code code, const std::string& message) {
+  auto& c = clients.at(k);
+  if (c.accepted.pending())
+    c.accepted.deliver(make_error(code, message));
+  else
+    self->send(c.sink, streams.find(k)->fail(code, message));
+  forget(k);
+}
+
+void router_state::forget(stream_table::key k) {
+  const auto c = clients.find(k);
+  const auto sink = c->second.sink.address();
+  clients.erase(c);
+  streams.erase(k);
+  publish();
+  const auto of_sink = by_sink.find(sink);
+  if (of_sink == by_sink.end()) return;
+  of_sink->second.erase(k);
+  if (!of_sink->second.empty()) return;
+  self->demonitor(sink);
+  by_sink.erase(of_sink);
+}
+
+void router_state::publish() {
+  options.counters->active.store(streams.size(), relaxed);
+  options.counters->waiting.store(streams.waiting(), relaxed);
 }
 
 void router_state::announce(announced_worker worker) {
-  const auto& board = *worker.board;
+  const auto run = run_of(worker);
+  std::vector<worker_run> replaced;
   std::erase_if(workers, [&](const routed_worker& w) {
-    return w.worker.board->id == board.id && w.worker.board->incarnation < board.incarnation;
+    const auto known = run_of(w.worker);
+    const bool older = known.worker == run.worker && known.incarnation < run.incarnation;
+    if (older) replaced.push_back(known);
+    return older;
   });
-  for (auto& known : workers) {
-    if (known.worker.board->id != board.id) continue;
-    if (known.worker.board->incarnation == board.incarnation) known.withdrawn = false;
-    return;  // known, or newer than what is announced
+  const auto known = std::find_if(workers.begin(), workers.end(), [&](const routed_worker& w) {
+    return run_of(w.worker).worker == run.worker;
+  });
+  if (known == workers.end()) {
+    last_capacity = worker.capacity;
+    self->monitor(worker.handle);
+    workers.push_back({std::move(worker), false});
+  } else if (run_of(known->worker) == run) {
+    known->withdrawn = false;
   }
-  self->monitor(worker.handle);
-  workers.push_back({std::move(worker), false});
+  note_workers();
+  for (const auto& old : replaced) lose_worker(old);
+  pump();
 }
 
 void router_state::withdraw(std::uint64_t id, std::uint64_t incarnation) {
   for (auto& known : workers)
-    if (known.worker.board->id == id && known.worker.board->incarnation == incarnation)
-      known.withdrawn = true;
+    if (run_of(known.worker) == worker_run{id, incarnation}) known.withdrawn = true;
+  note_workers();
 }
 
 void router_state::on_down(const caf::actor_addr& who) {
-  std::erase_if(workers, [&](const routed_worker& w) { return w.worker.handle.address() == who; });
+  if (const auto sink = by_sink.find(who); sink != by_sink.end()) {
+    const auto keys = std::move(sink->second);
+    by_sink.erase(sink);
+    for (const auto k : keys) {
+      cancel_at_worker(k);
+      forget(k);
+    }
+    return;
+  }
+  const auto worker = std::find_if(workers.begin(), workers.end(),
+                                   [&](const routed_worker& w) { return w.worker.handle.address() == who; });
+  if (worker == workers.end()) return;
+  const auto run = run_of(worker->worker);
+  workers.erase(worker);
+  note_workers();
+  lose_worker(run);
 }
 
-router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self, std::uint32_t seed) {
-  self->state.random.seed(seed);
+router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self,
+                                   router_options options) {
+  auto& state = self->state;
+  state.random.seed(options.seed);
+  state.streams = stream_table(options.resume);
+  state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_down(down.source); });
   return {
       [self](submit_atom, engine::generation_request& request, std::uint32_t attempt,
-             const token_sink_actor& sink) { return self->state.submit(request, attempt, sink); },
-      [self](cancel_atom, engine::request_id request) {
-        for (const auto& known : self->state.workers) self->send(known.worker.handle, cancel_atom_v, request);
-      },
+             const token_sink_actor& sink) { return self->state.submit(std::move(request), attempt, sink); },
+      [self](cancel_atom, engine::request_id request) { self->state.cancel(request); },
+      [self](token_frame& frame) { self->state.on_frame(frame); },
       [self](announce_atom, announced_worker& worker) { self->state.announce(std::move(worker)); },
       [self](withdraw_atom, std::uint64_t id, std::uint64_t incarnation) {
         self->state.withdraw(id, incarnation);
       },
+      [self](tick_atom) { self->state.tick(); },
       [self](drain_atom) {
         self->state.draining = true;
         return true;

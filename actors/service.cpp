@@ -97,11 +97,11 @@ struct service::state {
   explicit state(service_options o)
       : options(std::move(o)),
         store(std::make_shared<snapshot_store>()),
-        active_streams(std::make_shared<std::atomic<std::uint64_t>>(0)) {}
+        streams(std::make_shared<stream_counters>()) {}
 
   service_options options;
   std::shared_ptr<snapshot_store> store;
-  std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
+  std::shared_ptr<stream_counters> streams;
 
   mutable std::mutex model_mutex;
   std::shared_ptr<const engine::model> model;
@@ -128,6 +128,12 @@ std::shared_ptr<aggregation> service::state::make_aggregation() const {
   a.cpu_count = options.cpu_count != 0 ? options.cpu_count : affinity_cpu_count();
   a.cpu_time = process_cpu_time;
   a.requests = options.requests;
+  a.streams = [counters = streams] {
+    constexpr auto relaxed = std::memory_order_relaxed;
+    return stream_statistics{counters->active.load(relaxed), counters->waiting.load(relaxed),
+                             counters->resumed.load(relaxed), counters->abandoned.load(relaxed),
+                             counters->quarantined.load(relaxed)};
+  };
   a.metrics = options.metrics;
   return std::make_shared<aggregation>(std::move(a), store, std::chrono::steady_clock::now());
 }
@@ -159,7 +165,6 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   e.backend = backend;
   e.aggregator = aggregator;
   e.router = router;
-  e.active_streams = active_streams;
 
   // The first two read files, which may block: threads of their own, so that a dead disk stops only them.
   return {
@@ -186,7 +191,12 @@ void service::state::start_actors(const inference_backend& backend) {
   auto judged = make_aggregation();
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
   aggregator = system->spawn(actors::aggregator, aggregator_options{std::move(judged)});
-  router = system->spawn(actors::router, std::random_device{}());
+  router_options r;
+  r.seed = std::random_device{}();
+  r.resume.new_request_wait = options.replace_wait;
+  r.resume.resume_wait = options.resume_wait;
+  r.counters = streams;
+  router = system->spawn(actors::router, std::move(r));
 
   supervisor_options s;
   s.name = "root supervisor";
@@ -208,7 +218,7 @@ bool service::state::end(const Handle& handle, std::chrono::milliseconds limit) 
 
 bool service::state::wait_idle(std::chrono::milliseconds limit) const {
   const auto deadline = std::chrono::steady_clock::now() + limit;
-  while (active_streams->load() != 0) {
+  while (streams->active.load() != 0) {
     if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -243,7 +253,7 @@ caf::actor_system& service::system() noexcept {
   return *state_->system;
 }
 bool service::idle() const noexcept {
-  return state_->active_streams->load() == 0;
+  return state_->streams->active.load() == 0;
 }
 
 std::shared_ptr<const engine::model> service::model() const {
@@ -270,7 +280,7 @@ bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::millis
   const hard_deadline guard(drain_deadline + hard_limit);
   drain();
   const bool drained = state_->wait_idle(drain_deadline);
-  if (!drained) spdlog::warn("stop: {} requests are cut off", state_->active_streams->load());
+  if (!drained) spdlog::warn("stop: {} requests are cut off", state_->streams->active.load());
   if (!state_->end(state_->root, hard_limit)) spdlog::error("stop: an actor does not end");
   state_->end(state_->router, control_timeout);
   state_->end(state_->aggregator, control_timeout);

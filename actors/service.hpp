@@ -37,6 +37,9 @@ struct service_options {
   double memory_degraded_percent = 80;
   double memory_unhealthy_percent = 90;
 
+  std::chrono::milliseconds replace_wait{5000};  ///< for a new request, while a worker is being replaced
+  std::chrono::milliseconds resume_wait{60000};  ///< for a stream whose worker was lost
+
   /// Counters of the API. Called by the aggregator at each publication (5 a second): must neither block nor
   /// throw; relaxed atomics behind. Empty: all zero.
   std::function<request_statistics()> requests;
@@ -88,7 +91,7 @@ class service {
   /// ones go on. Cannot be undone. Any thread; returns once the published snapshot says so.
   void drain();
 
-  /// True when no worker has a running or queued sequence.
+  /// True when no stream runs, is queued or waits for a worker.
   bool idle() const noexcept;
 
   /// drain(), waits up to `drain_deadline` for running requests, cancels the rest, ends the actors. The actor

@@ -164,6 +164,12 @@ std::vector<option> declare() {
                               "memory of the KV cache in MiB; 0: automatic", FIELD(engine.kv_cache_mb)));
   all.push_back(number_option("engine.prefill-chunk", 1, 8192, "prompt tokens worked on in one step",
                               FIELD(engine.prefill_chunk)));
+  all.push_back(duration_option("engine.replace-wait", milliseconds{0}, hours{1},
+                                "time a new request waits while a worker is being replaced",
+                                FIELD(engine.replace_wait)));
+  all.push_back(duration_option("engine.resume-wait", milliseconds{0}, hours{1},
+                                "time a stream waits for the next worker when its own was lost",
+                                FIELD(engine.resume_wait)));
 
   all.push_back(duration_option("health.startup-grace", milliseconds{0}, hours{1},
                                 "time after start in which /health/live answers 503",

@@ -38,6 +38,8 @@ struct server_config {
     std::size_t max_queued = 256;
     std::size_t kv_cache_mb = 0;  ///< 0: chosen from the context length and the memory at hand
     std::size_t prefill_chunk = 256;
+    milliseconds replace_wait{5'000};  ///< of a new request for a worker that is being replaced
+    milliseconds resume_wait{60'000};  ///< of a stream for the next worker
   } engine;
 
   struct health_section {

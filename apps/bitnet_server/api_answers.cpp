@@ -40,6 +40,7 @@ openai::api_error to_api_error(const actors::failure& failure) {
     case error_code::file_malformed:
     case error_code::unsupported_model:
     case error_code::internal:
+    case error_code::request_quarantined:
       return make(500, "server_error", actors::to_string(failure.code), failure.message);
   }
   return make(500, "server_error", "internal", failure.message);
@@ -61,6 +62,8 @@ void respond_json(http::response_writer& writer, std::string body) {
 void respond_error(http::response_writer& writer, const openai::api_error& error) {
   http::header_list headers{{"Content-Type", "application/json"}};
   if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
+  if (error.code == actors::to_string(actors::error_code::request_quarantined))
+    headers.emplace_back("x-should-retry", "false");  // OpenAI's own clients try a 500 again
   writer.respond(error.status, std::move(headers), openai::render_error(error));
 }
 

@@ -168,6 +168,8 @@ tl::expected<actors::service_options, std::string> service_options(const config:
   o.degraded_ok = config.health.degraded_ok;
   o.memory_degraded_percent = config.health.memory_degraded_percent;
   o.memory_unhealthy_percent = config.health.memory_unhealthy_percent;
+  o.replace_wait = config.engine.replace_wait;
+  o.resume_wait = config.engine.resume_wait;
   o.requests = [&counters] { return counters.read(); };
   return o;
 }

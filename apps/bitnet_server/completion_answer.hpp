@@ -20,13 +20,11 @@ enum class completion_kind : std::uint8_t { text, chat };
 /// One choice of an answer: a sequence that a worker generates.
 struct completion_choice {
   std::uint32_t index = 0;
-  engine::generation_request request;  ///< its `emitted` grows, so that another worker can go on from it
+  engine::generation_request request;  ///< its `emitted` grows with the tokens that came
   engine::utf8_stream utf8;
   http::openai::text_assembler assembler{{}};
   std::string text;                                 ///< of a plain answer
   std::vector<http::openai::token_record> records;  ///< of a plain answer
-  std::uint32_t attempt = 0;
-  std::uint32_t losses = 0;  ///< workers that died with it
   engine::generation_usage usage;
   std::optional<http::openai::finish_reason> finish;
 };

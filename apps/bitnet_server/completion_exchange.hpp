@@ -8,13 +8,11 @@
 
 namespace bitnet::apps {
 
-/// A token sink that also takes its own reminders to submit a request again.
-using exchange_actor =
-    actors::token_sink_actor::extend<caf::reacts_to<actors::restart_atom, engine::request_id>>;
+using exchange_actor = actors::token_sink_actor;
 
 /// The actor that answers one completion request: submits its choices to the router, takes their tokens and
-/// writes the answer. It ends with the answer, or by an exit message when the client is gone; the worker,
-/// which watches it, then stops its sequences. Where a worker is lost the sequences go on with the next one.
+/// writes the answer. It ends with the answer, or by an exit message when the client is gone; the router,
+/// which watches it, then stops its sequences. Of a worker that is lost it sees a pause.
 exchange_actor::behavior_type completion_exchange(exchange_actor::stateful_pointer<completion_answer> self,
                                                   std::shared_ptr<api_context> context, completion_kind kind,
                                                   std::string body,

@@ -39,6 +39,7 @@ struct fake_control {
   int probes = 0;
   int submitted = 0;  ///< accepted
   std::vector<engine::request_id> cancelled;
+  std::uint32_t longest_running = 0;  ///< max_tokens, of the sequences in the step
 };
 
 /// Generates the tokens 100, 101, ... for each sequence, one a step.
@@ -75,6 +76,9 @@ class fake_engine final : public actors::inference_engine {
   }
 
   std::vector<engine::generation_event> step() override {
+    control_->longest_running = 0;
+    for (const auto& s : running_)
+      control_->longest_running = std::max(control_->longest_running, s.max_tokens);
     if (control_->during_step) control_->during_step();
     if (control_->step_throws) throw std::runtime_error("the engine broke");
     auto events = std::exchange(pending_, {});

@@ -141,7 +141,7 @@ BOOST_AUTO_TEST_CASE(requests_that_outlast_the_drain_deadline_are_cut_off_with_a
   });
   BOOST_TEST(!server->stop(50ms, 20s));
   releaser.join();
-  BOOST_TEST((got->error.load() == error_code::worker_lost));
+  BOOST_TEST((got->error.load() == error_code::draining));
 }
 
 BOOST_AUTO_TEST_CASE(options_out_of_range_are_refused_with_a_sentence) {

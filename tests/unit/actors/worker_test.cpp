@@ -39,7 +39,13 @@ struct worker_fixture : virtual_time {
 };
 
 struct router_fixture : worker_fixture {
-  router_actor handle = system.spawn(router, 1U);
+  /// Lets nobody wait: see router_resume_test.cpp for those that do.
+  static router_options impatient() {
+    router_options o;
+    o.resume.new_request_wait = o.resume.resume_wait = 0ms;
+    return o;
+  }
+  router_actor handle = system.spawn(router, impatient());
 
   void announce(const worker_actor& worker, std::uint64_t capacity = 100) {
     caf::anon_send(handle, announce_atom_v, announced_worker{worker, board, capacity});
