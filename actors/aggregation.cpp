@@ -42,6 +42,7 @@ aggregation::aggregation(aggregation_options options, std::shared_ptr<snapshot_s
     e.health.name = component.name;
     e.health.critical = component.critical;
     e.health.message = "starting: no report yet";
+    e.health.code = "starting";
     e.arrival = start;
     e.period = options_.first_report;
     entries_.push_back(std::move(e));
@@ -62,9 +63,10 @@ aggregation::entry& aggregation::find_or_add(const std::string& name) {
 bool aggregation::report(const component_report& report, steady_time now, wall_time wall) {
   auto& e = find_or_add(report.component);
   const bool changed = !e.reported || e.missed || e.health.status != report.status ||
-                       e.health.cannot_heal != report.cannot_heal;
+                       e.health.cannot_heal != report.cannot_heal || e.health.code != report.code;
   e.health.status = report.status;
   e.health.message = report.message;
+  e.health.code = report.code;
   e.health.cannot_heal = report.cannot_heal;
   e.health.last_check = wall;
   e.health.response_time = std::chrono::nanoseconds(report.check_ns);
@@ -96,6 +98,7 @@ component_health aggregation::judge(entry& e, steady_time now) const {
   auto health = e.health;
   if (e.missed) {
     health.status = health_status::unhealthy;
+    health.code = "no_report";
     health.message = fmt::format("no report for {:.1f} s (one is due every {:.1f} s); the last one said: {}",
                                  seconds(silence), seconds(e.period), e.health.message);
   }
@@ -164,16 +167,32 @@ health_snapshot aggregation::evaluate(steady_time now, wall_time wall) {
   return snapshot;
 }
 
+void aggregation::remember(health_snapshot& snapshot) {
+  auto fresh = history_.observe(snapshot);
+  for (auto& n : std::exchange(notes_, {})) {
+    health_event e;
+    e.component = std::move(n.component);
+    e.code = std::move(n.code);
+    e.message = std::move(n.message);
+    fresh.push_back(history_.note(std::move(e), snapshot));
+  }
+  snapshot.transitions = history_.transitions();
+  snapshot.notes = history_.noted();
+  if (options_.on_event)
+    for (const auto& e : fresh) options_.on_event(e);
+}
+
 bool aggregation::publish(steady_time now, wall_time wall) {
-  const auto snapshot = evaluate(now, wall);
+  auto snapshot = evaluate(now, wall);
+  remember(snapshot);
   std::vector<prometheus::MetricFamily> more;
   for (const auto& collectable : options_.metrics) {
     auto families = collectable->Collect();
     more.insert(more.end(), std::make_move_iterator(families.begin()),
                 std::make_move_iterator(families.end()));
   }
-  auto rendered =
-      render(snapshot, {.degraded_ok = options_.degraded_ok}, render_metrics_text(snapshot, std::move(more)));
+  auto rendered = render(snapshot, {.degraded_ok = options_.degraded_ok},
+                         render_metrics_text(snapshot, std::move(more)), history_);
   rendered->stamp = now;
   rendered->grace_end = start_ + options_.startup_grace;
   return store_->publish(std::move(rendered));

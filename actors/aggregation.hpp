@@ -2,6 +2,7 @@
 
 #include "actors/counter_window.hpp"
 #include "actors/health.hpp"
+#include "actors/health_history.hpp"
 #include "actors/snapshot_store.hpp"
 
 #include <prometheus/collectable.h>
@@ -35,6 +36,7 @@ struct aggregation_options {
   std::function<request_statistics()> requests;        ///< see service_options
   std::function<stream_statistics()> streams;          ///< never blocks; empty: all zero
   std::vector<std::shared_ptr<prometheus::Collectable>> metrics;
+  std::function<void(const health_event&)> on_event;  ///< called once for each, in publish(); empty: nobody
 };
 
 /// What the aggregator actor knows and how it judges it, without an actor around. One thread.
@@ -54,6 +56,9 @@ class aggregation {
   bool report(const component_report& report, steady_time now, wall_time wall);
   void report(const memory_sample& sample) { memory_ = sample; }
   void report(const engine_sample& sample) { engine_ = sample; }
+
+  /// For the history; in the next publication.
+  void note(health_note n) { notes_.push_back(std::move(n)); }
 
   void drain() noexcept { draining_ = true; }
   /// Liveness fails from now on.
@@ -80,6 +85,7 @@ class aggregation {
   component_health judge(entry& e, steady_time now) const;
   void roll_up(health_snapshot& snapshot) const;
   void measure(health_snapshot& snapshot, steady_time now);
+  void remember(health_snapshot& snapshot);
 
   aggregation_options options_;
   std::shared_ptr<snapshot_store> store_;
@@ -94,6 +100,8 @@ class aggregation {
   counter_window<request_statistics> requests_;
   counter_window<std::uint64_t> tokens_;
   counter_window<std::chrono::nanoseconds> cpu_;
+  health_history history_;
+  std::vector<health_note> notes_;  ///< not yet in the history
 };
 
 }  // namespace bitnet::actors

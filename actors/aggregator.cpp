@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <exception>
+#include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace bitnet::actors {
@@ -40,6 +42,7 @@ aggregator_actor::behavior_type aggregator(aggregator_actor::stateful_pointer<ag
         if (self->state.options.state->report(report, self->clock().now(), std::chrono::system_clock::now()))
           self->state.publish();
       },
+      [self](health_note& note) { self->state.options.state->note(std::move(note)); },
       [self](const memory_sample& sample) { self->state.options.state->report(sample); },
       [self](const engine_sample& sample) { self->state.options.state->report(sample); },
       [self](tick_atom) {
@@ -58,6 +61,10 @@ aggregator_actor::behavior_type aggregator(aggregator_actor::stateful_pointer<ag
       [self](watch_atom, const caf::actor& actor, const std::string& name) {
         self->state.watched.emplace(actor.address(), name);
         self->monitor(actor);
+      },
+      [](stop_atom, double seconds) {
+        if (seconds <= 0) throw std::runtime_error("injected fault");
+        std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
       },
   };
 }

@@ -18,8 +18,9 @@ std::string weights_identity(const engine::model& model) {
   return fmt::format("{}:{}:{}", model.path.string(), model.file_bytes, model.created);
 }
 
-engine_verdict say_unhealthy(std::string message, bool cannot_heal = false) {
+engine_verdict say_unhealthy(std::string_view code, std::string message, bool cannot_heal = false) {
   engine_verdict v;
+  v.code = code;
   v.message = std::move(message);
   v.cannot_heal = cannot_heal;
   return v;
@@ -80,7 +81,9 @@ void engine_supervisor_state::start_worker() {
   worker = options.detach_worker ? self->spawn<caf::detached>(actors::worker, std::move(w))
                                  : self->spawn(actors::worker, std::move(w));
   self->monitor(worker);
-  if (incarnation > 1) spdlog::info("engine: worker {}.{} started", worker_id, incarnation);
+  if (incarnation > 1)
+    self->send(options.aggregator, health_note{"inference_engine", "worker_restarted",
+                                               fmt::format("worker {}.{} started", worker_id, incarnation)});
 }
 
 void engine_supervisor_state::stop_worker() {
@@ -166,10 +169,12 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
 }
 
 engine_verdict engine_supervisor_state::judge() {
-  if (gave_up) return say_unhealthy(*gave_up, true);
-  if (fence) return say_unhealthy("stopped: " + *fence);
-  if (!model) return say_unhealthy("waiting for the model");
-  if (!worker) return say_unhealthy(pending_restart.value_or("starting the worker"));
+  if (gave_up) return say_unhealthy("gave_up", *gave_up, true);
+  if (fence) return say_unhealthy("fenced", "stopped: " + *fence);
+  if (!model) return say_unhealthy("waiting_for_model", "waiting for the model");
+  if (!worker)
+    return say_unhealthy(pending_restart ? "restarting" : "starting",
+                         pending_restart.value_or("starting the worker"));
   const auto seen = observe(*board, options.generation.max_queued);
   auto verdict = watch->judge(seen, self->clock().now());
   golden = watch->golden();
@@ -196,6 +201,7 @@ void engine_supervisor_state::report(const engine_verdict& verdict, std::chrono:
   r.component = "inference_engine";
   r.status = verdict.status;
   r.message = verdict.message;
+  r.code = verdict.code;
   r.cannot_heal = verdict.cannot_heal;
   r.check_ns = static_cast<std::uint64_t>(took.count());
   r.period_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(options.period).count());

@@ -9,15 +9,17 @@ namespace bitnet::actors {
 
 namespace {
 
-engine_verdict unhealthy(std::string message) {
+engine_verdict unhealthy(std::string_view code, std::string message) {
   engine_verdict v;
+  v.code = code;
   v.status = health_status::unhealthy;
   v.message = std::move(message);
   return v;
 }
 
-engine_verdict degraded(std::string message) {
+engine_verdict degraded(std::string_view code, std::string message) {
   engine_verdict v;
+  v.code = code;
   v.status = health_status::degraded;
   v.message = std::move(message);
   v.takes_requests = true;
@@ -79,8 +81,10 @@ engine_watch::engine_watch(engine_watch_options options, std::optional<std::uint
       queue_(options.queue_degraded_ratio, options.queue_clear_ratio) {}
 
 std::optional<engine_verdict> engine_watch::judge_start(const worker_observation& seen) const {
-  if (seen.phase == worker_phase::starting) return unhealthy("starting: the engine is being built");
-  if (seen.phase == worker_phase::refused) return unhealthy("the engine did not start: " + seen.refusal);
+  if (seen.phase == worker_phase::starting)
+    return unhealthy("starting", "starting: the engine is being built");
+  if (seen.phase == worker_phase::refused)
+    return unhealthy("engine_refused", "the engine did not start: " + seen.refusal);
   return std::nullopt;
 }
 
@@ -93,9 +97,9 @@ std::optional<engine_verdict> engine_watch::judge_hang(const worker_observation&
       std::chrono::duration<double>(10 * seen.step_seconds_p99));
   const auto limit = std::clamp<std::chrono::nanoseconds>(ten_steps, options_.min_hang, options_.max_hang);
   if (still <= limit) return std::nullopt;
-  auto v = unhealthy(fmt::format("hung: {} without progress for {:.1f} s",
-                                 seen.phase == worker_phase::probing ? "a canary" : "a forward pass",
-                                 seconds(still)));
+  auto v = unhealthy("hung", fmt::format("hung: {} without progress for {:.1f} s",
+                                         seen.phase == worker_phase::probing ? "a canary" : "a forward pass",
+                                         seconds(still)));
   v.replace = still > std::max<std::chrono::nanoseconds>(3 * limit, options_.min_replace);
   v.cannot_heal = still > options_.hard_hang;
   return v;
@@ -108,8 +112,8 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
     work_moved_ = now;
   }
   if (now - *work_moved_ > options_.livelock) {
-    auto v = unhealthy(fmt::format("livelock: {} sequences run, but no token came for {:.0f} s", seen.running,
-                                   seconds(now - *work_moved_)));
+    auto v = unhealthy("livelock", fmt::format("livelock: {} sequences run, but no token came for {:.0f} s",
+                                               seen.running, seconds(now - *work_moved_)));
     v.replace = true;
     return v;
   }
@@ -118,8 +122,8 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
   else if (!queue_stalled_since_)
     queue_stalled_since_ = now;
   if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue) {
-    auto v = unhealthy(fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s", seen.queued,
-                                   seconds(now - *queue_stalled_since_)));
+    auto v = unhealthy("deadlock", fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s",
+                                               seen.queued, seconds(now - *queue_stalled_since_)));
     v.replace = true;
     v.cannot_heal = now - *queue_stalled_since_ > options_.hard_hang;
     return v;
@@ -131,20 +135,24 @@ std::optional<engine_verdict> engine_watch::judge_canary(const worker_observatio
   if (!ready_since_) ready_since_ = now;
   if (seen.canary_runs == 0) {
     if (now - *ready_since_ > options_.canary_overdue)
-      return unhealthy("the canary (a forward pass with a known answer) has never completed");
+      return unhealthy("canary_overdue",
+                       "the canary (a forward pass with a known answer) has never completed");
     return std::nullopt;
   }
-  if (seen.canary_failed) return unhealthy("the canary (a forward pass with a known answer) failed");
+  if (seen.canary_failed)
+    return unhealthy("canary_failed", "the canary (a forward pass with a known answer) failed");
   if (!golden_) golden_ = seen.canary_hash;
   if (seen.canary_hash != *golden_) {
     auto v = unhealthy(
+        "wrong_results",
         fmt::format("wrong results: the canary gave {:016x} instead of {:016x}", seen.canary_hash, *golden_));
     v.wrong_results = true;
     return v;
   }
   const auto age = since(now, seen.canary_ran_ns);
   if (age > options_.canary_overdue)
-    return unhealthy(fmt::format("the canary is overdue: it last completed {:.0f} s ago", seconds(age)));
+    return unhealthy("canary_overdue",
+                     fmt::format("the canary is overdue: it last completed {:.0f} s ago", seconds(age)));
   return std::nullopt;
 }
 
@@ -152,13 +160,14 @@ std::optional<engine_verdict> engine_watch::judge_failures(const worker_observat
   const auto failed = seen.failed_sequences - ended_.oldest().failed;
   const auto total = failed + (seen.finished_sequences - ended_.oldest().finished);
   if (failed >= options_.failures_unhealthy && 2 * failed > total)
-    return unhealthy(fmt::format("{} of the last {} computations failed", failed, total));
+    return unhealthy("computations_fail",
+                     fmt::format("{} of the last {} computations failed", failed, total));
   const double percent = total < options_.error_rate_min_sequences
                              ? 0
                              : 100 * static_cast<double>(failed) / static_cast<double>(total);
   if (error_rate_.update(percent))
-    return degraded(
-        fmt::format("high error rate: {:.0f} % of the last {} computations failed", percent, total));
+    return degraded("error_rate", fmt::format("high error rate: {:.0f} % of the last {} computations failed",
+                                              percent, total));
   return std::nullopt;
 }
 
@@ -166,8 +175,8 @@ std::optional<engine_verdict> engine_watch::judge_load(const worker_observation&
   if (seen.queue_capacity == 0) return std::nullopt;
   if (!queue_.update(static_cast<double>(seen.queued) / static_cast<double>(seen.queue_capacity)))
     return std::nullopt;
-  return degraded(
-      fmt::format("saturated: {} of {} places in the queue are taken", seen.queued, seen.queue_capacity));
+  return degraded("queue_saturated", fmt::format("saturated: {} of {} places in the queue are taken",
+                                                 seen.queued, seen.queue_capacity));
 }
 
 engine_verdict engine_watch::judge(const worker_observation& seen, steady_time now) {
@@ -191,6 +200,7 @@ engine_verdict engine_watch::judge(const worker_observation& seen, steady_time n
   if (seen.canary_runs == 0) {  // not before its first proof
     v.status = health_status::unhealthy;
     v.takes_requests = false;
+    v.code = "starting";
     v.message = "starting: the first canary has not completed yet";
   }
   return v;

@@ -56,6 +56,7 @@ worker_observation observe(const worker_board& board, std::uint64_t queue_capaci
 struct engine_verdict {
   health_status status = health_status::unhealthy;
   std::string message;
+  std::string code = std::string(health_ok);  ///< see component_report
   bool cannot_heal = false;
   bool takes_requests = false;  ///< route to it
   bool replace = false;         ///< hopeless: ask it to give up, and replace it when it does

@@ -2,8 +2,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace bitnet::actors {
@@ -16,6 +19,9 @@ enum class health_status : std::uint8_t { healthy, degraded, unhealthy };
 
 std::string_view to_string(health_status status) noexcept;
 
+/// Code of a healthy component.
+inline constexpr std::string_view health_ok = "ok";
+
 /// What a supervisor says about its component. A message: plain values only.
 struct component_report {
   std::string component;  ///< "model", "memory", "inference_engine", "gpu"
@@ -24,6 +30,7 @@ struct component_report {
   bool cannot_heal = false;     ///< no restart inside the process helps: liveness fails
   std::uint64_t check_ns = 0;   ///< how long the check itself took
   std::uint64_t period_ns = 0;  ///< the next report comes within this; three missed make it unhealthy
+  std::string code = std::string(health_ok);  ///< for programs: what is the matter (docs/health.md)
 };
 
 /// A component as the snapshot shows it.
@@ -31,10 +38,30 @@ struct component_health {
   std::string name;
   health_status status = health_status::unhealthy;
   std::string message;
+  std::string code = std::string(health_ok);
   bool critical = true;
   bool cannot_heal = false;
   wall_time last_check{};
   std::chrono::nanoseconds response_time{};
+};
+
+/// Something that happened to the health of the server.
+struct health_event {
+  std::uint64_t sequence = 0;  ///< counts the events from 1
+  wall_time timestamp{};
+  std::chrono::nanoseconds uptime{};
+  std::string component;              ///< or "server"
+  std::optional<health_status> from;  ///< of a transition; nothing: a note, for example of a restart
+  health_status status = health_status::healthy;
+  std::string code;
+  std::string message;
+};
+
+/// A note for the history (health_history.hpp). A message.
+struct health_note {
+  std::string component;
+  std::string code;
+  std::string message;
 };
 
 /// Counters of the API, all since the start. Made by whoever serves requests; a client's own errors and
@@ -113,6 +140,9 @@ struct health_snapshot {
   bool cannot_heal = false;  ///< liveness fails whatever the time
   std::string reason;        ///< why not healthy; empty when healthy
   std::vector<component_health> components;
+  /// Since the start, by component and the status that it took.
+  std::map<std::pair<std::string, health_status>, std::uint64_t> transitions;
+  std::map<std::string, std::uint64_t> notes;  ///< since the start, by code
   build_info build;
   health_metrics metrics;
   request_statistics requests;

@@ -61,6 +61,7 @@ json::object render_component(const component_health& component) {
   json::object o;
   o["status"] = text(to_string(component.status));
   o["message"] = text(component.message);
+  o["code"] = text(component.code);
   o["last_check"] = text(format_rfc3339(component.last_check));
   o["response_time_ms"] = duration_cast<std::chrono::milliseconds>(component.response_time).count();
   o["response_time_us"] = duration_cast<std::chrono::microseconds>(component.response_time).count();
@@ -140,14 +141,21 @@ std::string render_health_json(const health_snapshot& snapshot) {
 }
 
 std::unique_ptr<rendered_snapshot> render(const health_snapshot& snapshot, const render_options& options,
-                                          std::string metrics_text) {
+                                          std::string metrics_text, const health_history& history) {
   const auto date = format_http_date(snapshot.timestamp);
   const auto timestamp = format_rfc3339(snapshot.timestamp);
   auto result = std::make_unique<rendered_snapshot>();
   auto set = [&](probe which, unsigned status, std::string_view type, std::string body) {
     result->answers[static_cast<std::size_t>(which)] = answer(status, type, std::move(body), date);
   };
-  set(probe::health, health_status_code(snapshot, options), json_type, render_health_json(snapshot));
+  auto health = render_health_json(snapshot);
+  // The history, "events" and how many older ones are gone, as the last members of an object.
+  const auto events = fmt::format(R"("events":{},"events_dropped":{}}})", history.json(), history.dropped());
+  set(probe::history, health_status_code(snapshot, options), json_type,
+      health.substr(0, health.size() - 1) + "," + events);
+  set(probe::events, 200, json_type,
+      fmt::format(R"({{"status":"{}","timestamp":"{}",{})", to_string(snapshot.overall), timestamp, events));
+  set(probe::health, health_status_code(snapshot, options), json_type, std::move(health));
   set(probe::ready, ready_status_code(snapshot), json_type,
       status_body(snapshot.overall, timestamp, snapshot.reason));
   set(probe::live, live_status_code(snapshot, false), json_type,

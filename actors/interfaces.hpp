@@ -76,11 +76,13 @@ using router_actor = caf::typed_actor<
     // Service: refuse new requests from now on. Answers true.
     caf::replies_to<drain_atom>::with<bool>>;
 
-/// Publishes the health snapshot; see aggregation.hpp for the rules. Not supervised: when it ends or hangs,
-/// the snapshot goes stale, and every probe says so.
+/// Publishes the health snapshot; see aggregation.hpp for the rules. Behind a guard that starts it again
+/// (aggregator_guard.hpp). When it hangs, the snapshot goes stale, and every probe says so.
 using aggregator_actor = caf::typed_actor<
     // Supervisors, each period: how their component is.
     caf::reacts_to<component_report>,
+    // Supervisors: something for the history of the server's health.
+    caf::reacts_to<health_note>,
     // Memory supervisor, each period.
     caf::reacts_to<memory_sample>,
     // Engine supervisor, each period.
@@ -92,7 +94,9 @@ using aggregator_actor = caf::typed_actor<
     // Root supervisor: restarting does not help any more; liveness fails from now on.
     caf::reacts_to<escalate_atom, std::string>,
     // Service: liveness fails when this actor ends (name for the message).
-    caf::reacts_to<watch_atom, caf::actor, std::string>>;
+    caf::reacts_to<watch_atom, caf::actor, std::string>,
+    // Fault injection: hang for these seconds; none: end as after a bug.
+    caf::reacts_to<stop_atom, double>>;
 
 /// Owns the worker: starts it when a model is there, watches it through shared atomics, replaces it.
 /// Component "inference_engine".
@@ -120,6 +124,11 @@ using model_supervisor_actor = caf::typed_actor<
 
 /// Measures memory. Component "memory".
 using memory_supervisor_actor = caf::typed_actor<
+    // Itself, each period.
+    caf::reacts_to<tick_atom>>;
+
+/// Watches descriptors, threads, the log and the clocks of this process. Component "process", non-critical.
+using process_supervisor_actor = caf::typed_actor<
     // Itself, each period.
     caf::reacts_to<tick_atom>>;
 

@@ -2,6 +2,7 @@
 
 #include "actors/hysteresis.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/memory_growth.hpp"
 #include "actors/probes/memory.hpp"
 
 #include <chrono>
@@ -16,8 +17,11 @@ struct memory_supervisor_options {
   double unhealthy_percent = 90;
   double clearance_percent = 3;  ///< a threshold clears this far below where it set
   std::chrono::milliseconds period{1000};
+  double pressure_percent = 20;  ///< every task waited for memory in this part of the last 10 s: degraded
+  memory_growth_options growth;
   /// Injected in tests.
   std::function<std::optional<memory_sample>()> measure = [] { return measure_memory(); };
+  std::function<double()> measure_pressure = [] { return measure_memory_pressure(); };
 };
 
 struct memory_supervisor_state {
@@ -27,12 +31,15 @@ struct memory_supervisor_state {
   memory_supervisor_options options;
   hysteresis degraded{80, 77};
   hysteresis unhealthy{90, 87};
+  hysteresis pressure{20, 10};
+  memory_growth growth;
 
   explicit memory_supervisor_state(memory_supervisor_actor::pointer owner) : self(owner) {}
   void tick();
 
  private:
   component_report judge(const std::optional<memory_sample>& sample);
+  void judge_trend(const memory_sample& sample, component_report& report);
 };
 
 memory_supervisor_actor::behavior_type memory_supervisor(

@@ -96,7 +96,12 @@ typename Inspector::result_type inspect(Inspector& f, worker_status& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, component_report& x) {
-  return f(x.component, x.status, x.message, x.cannot_heal, x.check_ns, x.period_ns);
+  return f(x.component, x.status, x.message, x.cannot_heal, x.check_ns, x.period_ns, x.code);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, health_note& x) {
+  return f(x.component, x.code, x.message);
 }
 
 template <class Inspector>
@@ -140,6 +145,7 @@ CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::submit_receipt))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::token_frame))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::worker_status))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::component_report))
+CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::health_note))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::memory_sample))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::engine_sample))
 CAF_ADD_TYPE_ID(bitnet, (bitnet::actors::token_sink_actor))

@@ -56,6 +56,27 @@ MetricFamily component_status(const health_snapshot& snapshot) {
   return f;
 }
 
+MetricFamily transitions(const health_snapshot& snapshot) {
+  MetricFamily f{"bitnet_health_transitions_total",
+                 "Times that a component, or the server, took another status.",
+                 MetricType::Counter,
+                 {}};
+  for (const auto& [what, count] : snapshot.transitions)
+    f.metric.push_back(sample(MetricType::Counter, static_cast<double>(count),
+                              {{"component", what.first}, {"to", std::string(to_string(what.second))}}));
+  return f;
+}
+
+MetricFamily notes(const health_snapshot& snapshot) {
+  MetricFamily f{"bitnet_health_events_total",
+                 "Events of the history that are no transitions, for example restarts.",
+                 MetricType::Counter,
+                 {}};
+  for (const auto& [code, count] : snapshot.notes)
+    f.metric.push_back(sample(MetricType::Counter, static_cast<double>(count), {{"code", code}}));
+  return f;
+}
+
 MetricFamily build(const build_info& b) {
   return {"bitnet_build_info",
           "Always 1; the labels describe the build.",
@@ -79,6 +100,8 @@ void add_health(family_list& list, const health_snapshot& s) {
   list.gauge("ready", "1 where /health/ready answers 200.", ready_status_code(s) == 200 ? 1 : 0);
   list.gauge("draining", "1 once the server has begun to shut down.", s.draining ? 1 : 0);
   list.family(component_status(s));
+  if (!s.transitions.empty()) list.family(transitions(s));
+  if (!s.notes.empty()) list.family(notes(s));
 }
 
 void add_requests(family_list& list, const health_snapshot& s) {

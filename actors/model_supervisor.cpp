@@ -11,8 +11,10 @@ namespace bitnet::actors {
 
 namespace {
 
-component_report say(health_status status, std::string message, bool cannot_heal = false) {
+component_report say(health_status status, std::string_view code, std::string message,
+                     bool cannot_heal = false) {
   component_report report;
+  report.code = code;
   report.component = "model";
   report.status = status;
   report.message = std::move(message);
@@ -116,10 +118,11 @@ component_report model_supervisor_state::check_loading() {
     progressed = now;
   }
   auto text = fmt::format("loading {:.0f} %", 100 * fraction);
-  if (now - progressed > options.stalled_load)
+  const bool stalled = now - progressed > options.stalled_load;
+  if (stalled)
     text += fmt::format(", stalled for {} s",
                         std::chrono::duration_cast<std::chrono::seconds>(now - progressed).count());
-  return say(health_status::unhealthy, std::move(text));
+  return say(health_status::unhealthy, stalled ? "load_stalled" : "loading", std::move(text));
 }
 
 component_report model_supervisor_state::check_failed() {
@@ -139,7 +142,7 @@ component_report model_supervisor_state::check_failed() {
       retry = self->clock().now() - failed >= options.retry;
       break;
   }
-  auto report = say(health_status::unhealthy, "not loaded: " + error->message);
+  auto report = say(health_status::unhealthy, "load_failed", "not loaded: " + error->message);
   if (retry) load();
   return report;
 }
@@ -149,26 +152,28 @@ component_report model_supervisor_state::check_loaded() {
   if (!identity) identity = identify();  // it appeared while it was being loaded
   switch (identity ? options.detect(options.path, *identity) : engine::file_change::missing) {
     case engine::file_change::none:
-      return say(health_status::healthy, model->id + " is loaded");
+      return say(health_status::healthy, health_ok, model->id + " is loaded");
     case engine::file_change::replaced:
-      return say(health_status::degraded, "the file " + file + " was replaced; restart to serve the new one");
+      return say(health_status::degraded, "file_replaced",
+                 "the file " + file + " was replaced; restart to serve the new one");
     case engine::file_change::missing:
-      return say(health_status::degraded, "the file " + file + " is gone; restore it, or a restart fails");
+      return say(health_status::degraded, "file_missing",
+                 "the file " + file + " is gone; restore it, or a restart fails");
     case engine::file_change::truncated:
-      return say(health_status::degraded,
+      return say(health_status::degraded, "file_truncated",
                  "the file " + file + " was truncated; restore it, or a restart fails");
     case engine::file_change::modified:
-      return say(health_status::degraded,
+      return say(health_status::degraded, "file_modified",
                  "the file " + file + " was written to; restart to check and load it");
   }
-  return say(health_status::unhealthy, "the state of the file " + file + " is unknown");
+  return say(health_status::unhealthy, "file_unknown", "the state of the file " + file + " is unknown");
 }
 
 component_report model_supervisor_state::check() {
   if (scrub)
     if (const auto region = scrub(options.scrub_bytes))
       reload("the weights " + *region + " changed in memory");
-  if (broken) return say(health_status::unhealthy, *broken, true);
+  if (broken) return say(health_status::unhealthy, "weights_corrupted", *broken, true);
   if (loading) return check_loading();
   return error ? check_failed() : check_loaded();
 }

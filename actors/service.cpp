@@ -1,11 +1,15 @@
 #include "actors/service.hpp"
 
-#include "actors/aggregator.hpp"
+#include "actors/aggregator_guard.hpp"
 #include "actors/engine_supervisor.hpp"
+#include "actors/health_render.hpp"
 #include "actors/memory_supervisor.hpp"
 #include "actors/model_supervisor.hpp"
+#include "actors/probes/kept_files.hpp"
 #include "actors/probes/process.hpp"
+#include "actors/process_supervisor.hpp"
 #include "actors/router.hpp"
+#include "actors/server_faults.hpp"
 #include "actors/supervision.hpp"
 
 #include <fmt/format.h>
@@ -102,6 +106,8 @@ struct service::state {
   service_options options;
   std::shared_ptr<snapshot_store> store;
   std::shared_ptr<stream_counters> streams;
+  /// Added to the wall clock that the checks read; for fault injection.
+  std::shared_ptr<std::atomic<std::int64_t>> clock_offset_ns = std::make_shared<std::atomic<std::int64_t>>(0);
 
   mutable std::mutex model_mutex;
   std::shared_ptr<const engine::model> model;
@@ -120,8 +126,23 @@ struct service::state {
   bool wait_idle(std::chrono::milliseconds limit) const;
 };
 
+/// One line an event; the messages may name files.
+void log_event(const health_event& e) {
+  const auto level = !e.from                               ? spdlog::level::warn
+                     : e.status == health_status::healthy  ? spdlog::level::info
+                     : e.status == *e.from                 ? spdlog::level::info
+                     : e.status == health_status::degraded ? spdlog::level::warn
+                                                           : spdlog::level::err;
+  if (e.from)
+    spdlog::log(level, "health: {} {} -> {} ({}): {}", e.component, to_string(*e.from), to_string(e.status),
+                e.code, e.message);
+  else
+    spdlog::log(level, "health: {}: {}: {}", e.component, e.code, e.message);
+}
+
 std::shared_ptr<aggregation> service::state::make_aggregation() const {
   aggregation_options a;
+  a.components = {{"model"}, {"memory"}, {"inference_engine"}, {"process", false}};
   a.build = options.build;
   a.degraded_ok = options.degraded_ok;
   a.startup_grace = options.startup_grace;
@@ -135,6 +156,7 @@ std::shared_ptr<aggregation> service::state::make_aggregation() const {
                              counters->quarantined.load(relaxed)};
   };
   a.metrics = options.metrics;
+  a.on_event = log_event;
   return std::make_shared<aggregation>(std::move(a), store, std::chrono::steady_clock::now());
 }
 
@@ -160,13 +182,25 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   mem.degraded_percent = options.memory_degraded_percent;
   mem.unhealthy_percent = options.memory_unhealthy_percent;
 
+  // Readers that need no descriptor once they have begun, so that they can still tell when none is left.
+  mem.measure = [read = keep_files_open()] { return measure_memory(read); };
+  mem.measure_pressure = [read = keep_files_open()] { return measure_memory_pressure(read); };
+
+  process_supervisor_options p;
+  p.aggregator = aggregator;
+  p.measure = [meter = std::make_shared<process_meter>(options.log), offset = clock_offset_ns] {
+    auto reading = (*meter)();
+    reading.wall += std::chrono::nanoseconds(offset->load(std::memory_order_relaxed));
+    return reading;
+  };
+
   engine_supervisor_options e;
   e.generation = options.generation;
   e.backend = backend;
   e.aggregator = aggregator;
   e.router = router;
 
-  // The first two read files, which may block: threads of their own, so that a dead disk stops only them.
+  // The first three read files, which may block: threads of their own, so that a dead disk stops only them.
   return {
       {"model supervisor",
        [m, shared](caf::event_based_actor* parent, std::uint64_t) {
@@ -176,6 +210,10 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
       {"memory supervisor",
        [mem](caf::event_based_actor* parent, std::uint64_t) {
          return caf::actor_cast<caf::actor>(parent->spawn<caf::detached>(memory_supervisor, mem));
+       }},
+      {"process supervisor",
+       [p](caf::event_based_actor* parent, std::uint64_t) {
+         return caf::actor_cast<caf::actor>(parent->spawn<caf::detached>(process_supervisor, p));
        }},
       {"engine supervisor",
        [e, shared](caf::event_based_actor* parent, std::uint64_t) mutable {
@@ -190,7 +228,10 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
 void service::state::start_actors(const inference_backend& backend) {
   auto judged = make_aggregation();
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
-  aggregator = system->spawn(actors::aggregator, aggregator_options{std::move(judged)});
+  aggregator_guard_options g;
+  g.aggregator.state = std::move(judged);
+  aggregator = system->spawn(aggregator_guard, std::move(g));
+  if (options.faults) declare_server_faults(*options.faults, aggregator, clock_offset_ns);
   router_options r;
   r.seed = std::random_device{}();
   r.resume.new_request_wait = options.replace_wait;
@@ -201,6 +242,10 @@ void service::state::start_actors(const inference_backend& backend) {
   supervisor_options s;
   s.name = "root supervisor";
   s.children = children(backend);
+  s.restarted = [to = aggregator](const std::string& child, std::uint64_t incarnation) {
+    caf::anon_send(to, health_note{"server", "supervisor_restarted",
+                                   fmt::format("the {} was restarted, incarnation {}", child, incarnation)});
+  };
   s.escalate = [to = aggregator](const std::string& why) { caf::anon_send(to, escalate_atom_v, why); };
   root = system->spawn(supervisor, std::move(s));
   caf::anon_send(aggregator, watch_atom_v, root, "root supervisor");

@@ -2,6 +2,7 @@
 
 #include "actors/health.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/probes/process.hpp"
 #include "actors/snapshot_store.hpp"
 #include "engine/generation.hpp"
 #include "engine/model.hpp"
@@ -43,6 +44,10 @@ struct service_options {
   /// Counters of the API. Called by the aggregator at each publication (5 a second): must neither block nor
   /// throw; relaxed atomics behind. Empty: all zero.
   std::function<request_statistics()> requests;
+
+  /// What the log has lost. Called by the process supervisor each second: must neither block nor throw.
+  /// Empty: nothing.
+  std::function<log_reading()> log;
 
   /// More metric families for /metrics, for example a prometheus::Registry with latency histograms. Collected
   /// by the aggregator at each publication.

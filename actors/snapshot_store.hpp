@@ -16,8 +16,15 @@
 namespace bitnet::actors {
 
 /// The endpoints whose answers are rendered when a snapshot is published.
-enum class probe : std::uint8_t { health, live, ready, metrics };
-inline constexpr std::size_t probe_count = 4;
+enum class probe : std::uint8_t {
+  health,
+  live,
+  ready,
+  metrics,
+  history,  ///< health with its history
+  events,   ///< the history alone
+};
+inline constexpr std::size_t probe_count = 6;
 
 /// A complete HTTP/1.1 answer in three pieces: one of two headers, and the body (left out for HEAD).
 struct rendered_answer {

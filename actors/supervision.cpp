@@ -93,6 +93,7 @@ void supervisor_state::restart() {
     if (c.handle) continue;
     c.handle = options.children[i].start(self, ++c.incarnation);
     self->monitor(c.handle);
+    if (c.incarnation > 1 && options.restarted) options.restarted(options.children[i].name, c.incarnation);
   }
 }
 

@@ -33,7 +33,8 @@ struct supervisor_options {
   restart_strategy strategy = restart_strategy::rest_for_one;
   std::vector<child_spec> children;  ///< started in this order, stopped in the reverse one
   restart_limits limits;
-  std::chrono::milliseconds stop_timeout{5000};          ///< for one child to end before it is killed
+  std::chrono::milliseconds stop_timeout{5000};  ///< for one child to end before it is killed
+  std::function<void(const std::string& child, std::uint64_t incarnation)> restarted;  ///< may be empty
   std::function<void(const std::string& why)> escalate;  ///< the limit is exceeded; all children are stopped
 };
 

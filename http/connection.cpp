@@ -186,7 +186,7 @@ void connection::process_header(time_point now) {
     // HTTP/1.0 needs an explicit keep-alive, which rendered answers do not carry.
     const bool stay = keep_alive && !header.http_1_0;
     const bool linger = header.has_body;
-    environment_.probes.append_answer(found->which, found->head, stay, output_);
+    environment_.probes.append_answer(with_query(found->which, target.query), found->head, stay, output_);
     reader_.reset();
     end_response(stay);
     linger_ = linger_ || linger;

@@ -17,7 +17,14 @@ namespace bitnet::http {
 using header_list = std::vector<std::pair<std::string, std::string>>;
 
 /// The answers that are rendered when a snapshot is published, and copied when a probe asks.
-enum class probe : std::uint8_t { health, live, ready, metrics };
+enum class probe : std::uint8_t {
+  health,
+  live,
+  ready,
+  metrics,
+  history,  ///< health and its history: /health?history=1
+  events,   ///< the history alone: /health/events
+};
 
 /// The latest snapshot's answers. Called on HTTP threads.
 class probe_source {

@@ -16,6 +16,7 @@ struct probe_path {
 constexpr probe_path probe_paths[] = {{"/health", probe::health},
                                       {"/health/live", probe::live},
                                       {"/health/ready", probe::ready},
+                                      {"/health/events", probe::events},
                                       {"/metrics", probe::metrics}};
 
 bool is_control(char c) {
@@ -66,6 +67,16 @@ bool parse_target(std::string_view target, request_target& out) {
   if (!encoded) return false;
   out.path = raw.empty() ? std::string{"/"} : encoded->decode();
   return std::none_of(out.path.begin(), out.path.end(), is_control);
+}
+
+probe with_query(probe which, std::string_view query) {
+  if (which != probe::health) return which;
+  while (!query.empty()) {
+    const auto end = query.find('&');
+    if (query.substr(0, end) == "history=1") return probe::history;
+    query = end == std::string_view::npos ? std::string_view{} : query.substr(end + 1);
+  }
+  return which;
 }
 
 route_decision route(const std::vector<api_route>& routes, std::string_view method, std::string_view path) {

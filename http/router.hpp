@@ -43,6 +43,9 @@ struct method_not_allowed {
 using route_decision = std::variant<route_result::probe_route, route_result::api, route_result::not_found,
                                     route_result::method_not_allowed>;
 
+/// The answer that a probe's query asks for: `history=1` adds the history to /health; others are ignored.
+probe with_query(probe which, std::string_view query);
+
 /// Decides on a method and a decoded path. Linear in the number of routes.
 route_decision route(const std::vector<api_route>& routes, std::string_view method, std::string_view path);
 

@@ -1,11 +1,14 @@
 #include "actors/probes/memory.hpp"
 
+#include "actors/probes/process.hpp"
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <iterator>
+#include <vector>
 
 namespace bitnet::actors {
 
@@ -35,21 +38,37 @@ struct cgroup_files {
   std::string_view mount;
   std::string_view limit;
   std::string_view usage;
+  std::string_view high;  ///< from here on the kernel throttles; "" where there is no such thing
   std::string_view inactive_file;
+  std::string_view active_file;
+  std::string_view mapped_file;
 };
-constexpr cgroup_files version2{"", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
-constexpr cgroup_files version1{"memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes",
-                                "memory.usage_in_bytes", "total_inactive_file"};
+constexpr cgroup_files version2{"",
+                                "/sys/fs/cgroup",
+                                "memory.max",
+                                "memory.current",
+                                "memory.high",
+                                "inactive_file",
+                                "active_file",
+                                "file_mapped"};
+constexpr cgroup_files version1{
+    "memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+    "",       "total_inactive_file",   "total_active_file",     "total_mapped_file"};
 
 std::optional<memory_sample> measure_one_cgroup(const file_reader& read, const cgroup_files& files,
                                                 const std::string& directory) {
   auto value = [&](std::string_view name) { return read(directory + "/" + std::string(name)); };
-  const auto limit = parse_memory_limit(value(files.limit).value_or("")).value_or(0);
+  auto limit = parse_memory_limit(value(files.limit).value_or("")).value_or(0);
+  if (!files.high.empty())
+    if (const auto high = parse_memory_limit(value(files.high).value_or("")))
+      limit = limit == 0 ? *high : std::min(limit, *high);
   const auto usage = parse_unsigned(value(files.usage).value_or(""));
   if (limit == 0 || !usage) return std::nullopt;
   const auto stat = value("memory.stat").value_or("");
-  const auto reclaimable = parse_stat_value(stat, files.inactive_file).value_or(0) +
-                           parse_stat_value(stat, "slab_reclaimable").value_or(0);
+  const auto counted = [&](std::string_view key) { return parse_stat_value(stat, key).value_or(0); };
+  // Mapped files are in use, a model's weights for example: taking them back costs reading them again.
+  const auto cache = counted(files.inactive_file) + counted(files.active_file);
+  const auto reclaimable = cache - std::min(cache, counted(files.mapped_file)) + counted("slab_reclaimable");
   memory_sample sample;
   sample.limit_bytes = limit;
   sample.used_bytes = *usage - std::min(*usage, reclaimable);
@@ -139,6 +158,17 @@ std::optional<std::uint64_t> parse_statm_resident(std::string_view text, std::ui
   const auto pages = parse_unsigned(text.substr(space + 1));
   if (!pages) return std::nullopt;
   return *pages * page_bytes;
+}
+
+double measure_memory_pressure(const file_reader& read) {
+  std::vector<std::string> files{"/proc/pressure/memory"};
+  if (const auto path = parse_cgroup_path(read("/proc/self/cgroup").value_or(""), ""))
+    files.push_back(std::string(version2.mount) + (*path == "/" ? "" : *path) + "/memory.pressure");
+  double worst = 0;
+  for (const auto& file : files)
+    if (const auto text = read(file))
+      worst = std::max(worst, parse_pressure_avg10(*text, "full").value_or(0));
+  return worst;
 }
 
 std::optional<memory_sample> measure_memory(const file_reader& read) {

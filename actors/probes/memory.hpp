@@ -34,10 +34,14 @@ std::optional<std::string> parse_cgroup_path(std::string_view text, std::string_
 /// Resident bytes from /proc/self/statm.
 std::optional<std::uint64_t> parse_statm_resident(std::string_view text, std::uint64_t page_bytes);
 
-/// Measures: the resident set of this process, and use against the tightest memory limit, which is that of
-/// the cgroup (version 2, then 1) or one of its ancestors, otherwise the host's memory. Page cache that the
-/// kernel can take back at once (inactive_file, slab_reclaimable) counts as free. Nothing where /proc cannot
-/// be read.
+/// Measures: the resident set of this process, and use against the tightest memory limit (memory.max, or
+/// memory.high where that is lower), which is that of the cgroup (version 2, then 1) or one of its ancestors,
+/// otherwise the host's memory. Page cache that the kernel can take back (files that nobody maps,
+/// slab_reclaimable) counts as free. Nothing where /proc cannot be read.
 std::optional<memory_sample> measure_memory(const file_reader& read = read_small_file);
+
+/// Share of the last ten seconds, in percent, in which every task of the machine or of this cgroup waited for
+/// memory (pressure stall information, "full"); the worse of the two, 0 where the kernel does not tell.
+double measure_memory_pressure(const file_reader& read = read_small_file);
 
 }  // namespace bitnet::actors

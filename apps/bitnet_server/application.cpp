@@ -123,6 +123,10 @@ class snapshot_probes : public http::probe_source {
         return actors::probe::ready;
       case http::probe::metrics:
         return actors::probe::metrics;
+      case http::probe::history:
+        return actors::probe::history;
+      case http::probe::events:
+        return actors::probe::events;
     }
     return actors::probe::health;
   }
@@ -170,6 +174,7 @@ tl::expected<actors::service_options, std::string> service_options(const config:
   o.memory_unhealthy_percent = config.health.memory_unhealthy_percent;
   o.replace_wait = config.engine.replace_wait;
   o.resume_wait = config.engine.resume_wait;
+  o.log = read_log;
   o.requests = [&counters] { return counters.read(); };
   return o;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/probes/process.hpp"
 #include "config/server_config.hpp"
 
 namespace bitnet::apps {
@@ -7,6 +8,9 @@ namespace bitnet::apps {
 /// Makes spdlog's default logger write to stderr from a thread of its own: a log call never waits for the
 /// reader of stderr, it drops the oldest lines instead. Call once, before other threads.
 void start_logging(const config::server_config::log_section& config);
+
+/// What the log has lost since the start. Any thread, never blocks.
+actors::log_reading read_log();
 
 /// Writes what is queued and ends the thread.
 void stop_logging();

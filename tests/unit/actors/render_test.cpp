@@ -111,7 +111,7 @@ BOOST_AUTO_TEST_CASE(cuda_version_appears_with_cuda_only) {
 }
 
 BOOST_AUTO_TEST_CASE(every_answer_has_its_headers_and_the_length_of_its_body) {
-  const auto r = render(sample_snapshot(), {}, "metrics text\n");
+  const auto r = render(sample_snapshot(), {}, "metrics text\n", health_history{});
   for (const auto& a : r->answers) {
     for (const auto* header : {&a.header_keep_alive, &a.header_close}) {
       BOOST_TEST(header->starts_with("HTTP/1.1 200 OK\r\n"));
@@ -129,7 +129,7 @@ BOOST_AUTO_TEST_CASE(every_answer_has_its_headers_and_the_length_of_its_body) {
 }
 
 BOOST_AUTO_TEST_CASE(live_answers_status_and_timestamp_only) {
-  const auto r = render(sample_snapshot(), {}, "");
+  const auto r = render(sample_snapshot(), {}, "", health_history{});
   const auto v = json::parse(r->answers[static_cast<std::size_t>(probe::live)].body);
   BOOST_TEST((keys(v) == std::set<std::string>{"status", "timestamp"}));
   BOOST_TEST(v.at("status").as_string() == "healthy");

@@ -1,4 +1,4 @@
-#include "actors/aggregator.hpp"
+#include "actors/aggregator_guard.hpp"
 #include "actors/engine_supervisor.hpp"
 #include "actors/memory_supervisor.hpp"
 #include "actors/model_supervisor.hpp"
@@ -72,11 +72,13 @@ struct aggregator_fixture : virtual_time {
 
 struct memory_fixture : aggregator_fixture {
   std::optional<memory_sample> measured = memory_sample{1, 50, 100, true};
+  double pressure = 0;
 
   void start() {
     memory_supervisor_options o;
     o.aggregator = health;
     o.measure = [this] { return measured; };
+    o.measure_pressure = [this] { return pressure; };
     keep(system.spawn(memory_supervisor, std::move(o)));
     settle();
   }
@@ -369,6 +371,120 @@ BOOST_AUTO_TEST_CASE(weights_that_go_bad_again_and_again_take_liveness) {
   BOOST_TEST(control->loads == 3);
   BOOST_TEST(component("model").cannot_heal);
   BOOST_TEST(component("model").message.find("blk.0.attn_q.weight") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_FIXTURE_TEST_SUITE(memory_trends, memory_fixture)
+
+BOOST_AUTO_TEST_CASE(pressure_degrades_with_hysteresis_and_never_hides_a_full_memory) {
+  start();
+  pressure = 19;
+  BOOST_TEST(is(component("memory"), health_status::healthy));
+  pressure = 20;
+  BOOST_TEST((at(50) == health_status::degraded));
+  BOOST_TEST(component("memory").code == "memory_pressure");
+  pressure = 11;
+  BOOST_TEST((at(50) == health_status::degraded));
+  BOOST_TEST((at(95) == health_status::unhealthy));
+  BOOST_TEST(component("memory").code == "memory_limit");
+  pressure = 9;
+  BOOST_TEST((at(50) == health_status::healthy));
+  BOOST_TEST(component("memory").code == "ok");
+}
+
+BOOST_AUTO_TEST_CASE(a_leak_degrades_before_the_limit_is_reached) {
+  start();
+  constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+  for (std::uint64_t second = 0; second < 620; ++second) {
+    measured = memory_sample{second * mib, 100 * mib + second * mib, 2000 * mib, true};
+    advance(1s);
+  }
+  BOOST_TEST(is(component("memory"), health_status::degraded), component("memory").message);
+  BOOST_TEST(component("memory").code == "memory_growth");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+namespace {
+
+struct guard_fixture : virtual_time {
+  std::shared_ptr<snapshot_store> store = std::make_shared<snapshot_store>([this] { return now(); });
+  std::shared_ptr<aggregation> judged = std::make_shared<aggregation>(aggregation_options{}, store, now());
+  aggregator_actor health;
+
+  guard_fixture() {
+    aggregator_guard_options o;
+    o.aggregator.state = judged;
+    health = system.spawn(aggregator_guard, std::move(o));
+    settle();
+  }
+  void report(std::string_view name) {
+    component_report r;
+    r.component = name;
+    r.status = health_status::healthy;
+    r.period_ns = 3'600'000'000'000;
+    caf::anon_send(health, r);
+  }
+  std::string get(probe which) {
+    std::string out;
+    store->append_answer(which, false, true, out);
+    return out;
+  }
+  bool ok(probe which) { return get(which).starts_with("HTTP/1.1 200"); }
+  void crash() {
+    caf::anon_send(health, stop_atom_v, 0.0);
+    settle();
+  }
+  ~guard_fixture() {
+    kill(caf::actor_cast<caf::actor>(health));
+    settle();
+  }
+};
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(aggregator_guard_rules, guard_fixture)
+
+BOOST_AUTO_TEST_CASE(an_aggregator_that_ended_is_started_again_with_all_that_it_knew) {
+  for (const auto* name : {"model", "memory", "inference_engine"}) report(name);
+  advance(6s);
+  BOOST_TEST(ok(probe::ready), get(probe::health));
+  crash();
+  advance(1s);
+  BOOST_TEST(ok(probe::ready), get(probe::health));
+  BOOST_TEST(get(probe::events).find("aggregator_restarted") != std::string::npos, get(probe::events));
+  BOOST_TEST(get(probe::metrics).find("bitnet_health_events_total{code=\"aggregator_restarted\"} 1") !=
+             std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(an_aggregator_that_keeps_ending_takes_all_probes) {
+  for (const auto* name : {"model", "memory", "inference_engine"}) report(name);
+  advance(6s);
+  for (int i = 0; i < 6; ++i) {
+    crash();
+    advance(9s);
+  }
+  for (const auto which : {probe::health, probe::live, probe::ready}) {
+    BOOST_TEST(!ok(which));
+    BOOST_TEST(get(which).find("aggregator stuck") != std::string::npos, get(which));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_restarted_aggregator_still_watches_the_root_supervisor_and_still_drains) {
+  for (const auto* name : {"model", "memory", "inference_engine"}) report(name);
+  advance(6s);
+  const auto root = system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](int) {}}; });
+  caf::anon_send(health, watch_atom_v, root, "root supervisor");
+  BOOST_TEST(request<bool>(health, drain_atom_v).value.value());
+  crash();
+  advance(1s);
+  BOOST_TEST(!ok(probe::ready));
+  BOOST_TEST(ok(probe::live));
+  kill(root);
+  settle();
+  BOOST_TEST(!ok(probe::live));
+  BOOST_TEST(get(probe::ready).find("root supervisor ended") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -19,7 +19,7 @@ namespace bitnet::http::test {
 class fake_probes final : public probe_source {
  public:
   void append_answer(probe which, bool head, bool keep_alive, std::string& out) const override {
-    static constexpr std::string_view names[] = {"health", "live", "ready", "metrics"};
+    static constexpr std::string_view names[] = {"health", "live", "ready", "metrics", "history", "events"};
     const auto body = names[static_cast<std::size_t>(which)];
     const bool unavailable = which == probe::ready && !ready.load();
     out += fmt::format("HTTP/1.1 {}\r\nCache-Control: no-store\r\nContent-Length: {}\r\n{}\r\n",

@@ -42,6 +42,7 @@ BOOST_AUTO_TEST_CASE(probe_paths_answer_get_and_head_only) {
   const std::vector<std::pair<std::string, probe>> paths = {{"/health", probe::health},
                                                             {"/health/live", probe::live},
                                                             {"/health/ready", probe::ready},
+                                                            {"/health/events", probe::events},
                                                             {"/metrics", probe::metrics}};
   for (const auto& [path, which] : paths) {
     for (const bool head : {false, true}) {
@@ -55,6 +56,14 @@ BOOST_AUTO_TEST_CASE(probe_paths_answer_get_and_head_only) {
       BOOST_TEST(allowed(method, path) == "GET, HEAD");
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(the_history_of_health_is_asked_for_in_the_query) {
+  BOOST_TEST((with_query(probe::health, "history=1") == probe::history));
+  BOOST_TEST((with_query(probe::health, "a=b&history=1&c") == probe::history));
+  for (const auto* const other : {"", "history", "history=0", "history=10", "xhistory=1", "&", "a=history=1"})
+    BOOST_TEST((with_query(probe::health, other) == probe::health), other);
+  BOOST_TEST((with_query(probe::ready, "history=1") == probe::ready));
 }
 
 BOOST_AUTO_TEST_CASE(probe_paths_match_exactly) {
