@@ -181,20 +181,29 @@ class forward_member {
     }
   }
 
-  /// gate = activation(gate) * up on the rows that this member has just computed of both.
+  /// gate = activation(gate) * up on the rows that this member has just computed of both; a few row blocks at
+  /// a time, so that with many tokens the results are still in the cache.
   void multiply_gate_up(const block_weights& block) {
+    constexpr std::size_t blocks_at_once = 8;
     const auto mine = member_.share(block.ffn_gate.block_count());
-    s_.matmul.ternary_matmul(block.ffn_gate, tokens_.block_input, s_.gate.row(0), s_.gate.cols(), mine);
-    s_.matmul.ternary_matmul(block.ffn_up, tokens_.block_input, s_.up.row(0), s_.up.cols(), mine);
+    const auto step = alone_ ? mine.last - mine.first : blocks_at_once;
+    for (auto first = mine.first; first < mine.last; first += step) {
+      const kernels::work_range part{first, std::min(first + step, mine.last)};
+      s_.matmul.ternary_matmul(block.ffn_gate, tokens_.block_input, s_.gate.row(0), s_.gate.cols(), part);
+      s_.matmul.ternary_matmul(block.ffn_up, tokens_.block_input, s_.up.row(0), s_.up.cols(), part);
+      activate(part);
+    }
+  }
+
+  void activate(kernels::work_range blocks) {
     constexpr auto block_rows = kernels::ternary_matrix::block_rows;
-    const auto first = mine.first * block_rows;
-    const auto last = std::min(mine.last * block_rows, s_.gate.cols());
-    if (first >= last) return;
-    const auto activate = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
+    const auto first = blocks.first * block_rows;
+    const auto count = std::min(blocks.last * block_rows, s_.gate.cols()) - first;
+    const auto function = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
                                                                              : s_.vector.silu_gate;
     for (std::size_t r = 0; r < s_.rows.size(); ++r) {
       auto* gate = s_.gate.row(r) + first;
-      activate(gate, s_.up.row(r) + first, gate, last - first);
+      function(gate, s_.up.row(r) + first, gate, count);
     }
   }
 

@@ -11,12 +11,12 @@
 // everything here: the linker cannot merge code of different instruction sets. No std:: helpers for the same
 // reason.
 //
-// V provides, lane by lane: load, store, set1, add, sub, mul, div, fma(a, b, c) = a * b + c and
-// fnma(a, b, c) = c - a * b with one rounding, max(a, b) = a > b ? a : b, select_less(a, b, then, otherwise)
-// = a < b ? then : otherwise, select_nan(a, then, otherwise), keep_first(v, n, other), add_to_exponent(v, k)
-// (adds the low bits of k's representation to v's exponent); over lanes: reduce_add and reduce_max (the tree
-// of kernels/reduction.hpp), any_nan, any_equal; load from uint16_t and store_half convert from and to
-// binary16.
+// V provides, lane by lane: load, store, load_pairs and store_pairs (the even and the odd of 2 * lanes
+// floats), set1, add, sub, mul, div, fma(a, b, c) = a * b + c and fnma(a, b, c) = c - a * b with one
+// rounding, max(a, b) = a > b ? a : b, select_less(a, b, then, otherwise) = a < b ? then : otherwise,
+// select_nan(a, then, otherwise), keep_first(v, n, other), add_to_exponent(v, k) (adds the low bits of k's
+// representation to v's exponent); over lanes: reduce_add and reduce_max (the tree of kernels/reduction.hpp),
+// any_nan, any_equal; load from uint16_t and store_half convert from and to binary16.
 
 namespace bitnet::kernels {
 
@@ -144,23 +144,21 @@ void rope_neox(float* x, std::size_t half, const float* cos, const float* sin) n
 
 template <class V>
 void rope_interleaved(float* x, std::size_t half, const float* cos, const float* sin) noexcept {
-  for (std::size_t i = 0; i < half; i += V::lanes) {
-    const std::size_t n = half - i < V::lanes ? half - i : V::lanes;
-    float even[V::lanes] = {};
-    float odd[V::lanes] = {};
-    for (std::size_t j = 0; j < n; ++j) {
-      even[j] = x[2 * (i + j)];
-      odd[j] = x[2 * (i + j) + 1];
-    }
-    const rotation<V> r(V::load(even), V::load(odd), load_first<V>(cos + i, n, 0.0F),
-                        load_first<V>(sin + i, n, 0.0F));
-    V::store(even, r.a);
-    V::store(odd, r.b);
-    for (std::size_t j = 0; j < n; ++j) {
-      x[2 * (i + j)] = even[j];
-      x[2 * (i + j) + 1] = odd[j];
-    }
+  typename V::f32 even, odd;
+  std::size_t i = 0;
+  for (; i + V::lanes <= half; i += V::lanes) {
+    V::load_pairs(x + 2 * i, even, odd);
+    const rotation<V> r(even, odd, V::load(cos + i), V::load(sin + i));
+    V::store_pairs(x + 2 * i, r.a, r.b);
   }
+  if (i == half) return;
+  const std::size_t n = half - i;
+  float pairs[2 * V::lanes] = {};
+  for (std::size_t j = 0; j < 2 * n; ++j) pairs[j] = x[2 * i + j];
+  V::load_pairs(pairs, even, odd);
+  const rotation<V> r(even, odd, load_first<V>(cos + i, n, 0.0F), load_first<V>(sin + i, n, 0.0F));
+  V::store_pairs(pairs, r.a, r.b);
+  for (std::size_t j = 0; j < 2 * n; ++j) x[2 * i + j] = pairs[j];
 }
 
 template <class V>

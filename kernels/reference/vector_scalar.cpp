@@ -37,6 +37,16 @@ struct scalar_vector {
   static void store(float* p, const f32& v) noexcept {
     for (std::size_t i = 0; i < lanes; ++i) p[i] = v.lane[i];
   }
+  static void load_pairs(const float* p, f32& even, f32& odd) noexcept {
+    even = each([p](std::size_t i) { return p[2 * i]; });
+    odd = each([p](std::size_t i) { return p[2 * i + 1]; });
+  }
+  static void store_pairs(float* p, const f32& even, const f32& odd) noexcept {
+    for (std::size_t i = 0; i < lanes; ++i) {
+      p[2 * i] = even.lane[i];
+      p[2 * i + 1] = odd.lane[i];
+    }
+  }
   static f32 set1(float x) noexcept {
     return each([x](std::size_t) { return x; });
   }

@@ -23,6 +23,30 @@ struct avx2_vector {
     _mm256_storeu_ps(p, v.low);
     _mm256_storeu_ps(p + 8, v.high);
   }
+  /// The even and the odd of 16 floats, eight each, in order.
+  static void split_pairs(const float* p, __m256& even, __m256& odd) noexcept {
+    const __m256 a = _mm256_loadu_ps(p);
+    const __m256 b = _mm256_loadu_ps(p + 8);
+    const auto in_order = [](__m256 v) {  // the shuffle worked within halves
+      return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
+    };
+    even = in_order(_mm256_shuffle_ps(a, b, 0x88));
+    odd = in_order(_mm256_shuffle_ps(a, b, 0xDD));
+  }
+  static void join_pairs(float* p, __m256 even, __m256 odd) noexcept {
+    const __m256 low = _mm256_unpacklo_ps(even, odd);
+    const __m256 high = _mm256_unpackhi_ps(even, odd);
+    _mm256_storeu_ps(p, _mm256_permute2f128_ps(low, high, 0x20));
+    _mm256_storeu_ps(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+  }
+  static void load_pairs(const float* p, f32& even, f32& odd) noexcept {
+    split_pairs(p, even.low, odd.low);
+    split_pairs(p + 16, even.high, odd.high);
+  }
+  static void store_pairs(float* p, f32 even, f32 odd) noexcept {
+    join_pairs(p, even.low, odd.low);
+    join_pairs(p + 16, even.high, odd.high);
+  }
   static f32 set1(float x) noexcept {
     const __m256 v = _mm256_set1_ps(x);
     return {v, v};

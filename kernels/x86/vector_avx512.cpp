@@ -18,6 +18,19 @@ struct avx512_vector {
 
   static f32 load(const float* p) noexcept { return _mm512_loadu_ps(p); }
   static void store(float* p, f32 v) noexcept { _mm512_storeu_ps(p, v); }
+  static void load_pairs(const float* p, f32& even, f32& odd) noexcept {
+    const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const f32 first = _mm512_loadu_ps(p);
+    const f32 second = _mm512_loadu_ps(p + 16);
+    even = _mm512_permutex2var_ps(first, evens, second);
+    odd = _mm512_permutex2var_ps(first, _mm512_add_epi32(evens, _mm512_set1_epi32(1)), second);
+  }
+  static void store_pairs(float* p, f32 even, f32 odd) noexcept {
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    _mm512_storeu_ps(p, _mm512_permutex2var_ps(even, first, odd));
+    _mm512_storeu_ps(p + 16,
+                     _mm512_permutex2var_ps(even, _mm512_add_epi32(first, _mm512_set1_epi32(8)), odd));
+  }
   static f32 set1(float x) noexcept { return _mm512_set1_ps(x); }
   static f32 add(f32 a, f32 b) noexcept { return _mm512_add_ps(a, b); }
   static f32 sub(f32 a, f32 b) noexcept { return _mm512_sub_ps(a, b); }
