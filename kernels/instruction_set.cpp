@@ -21,6 +21,7 @@ struct features {
   bool avx_vnni = false;
   bool avx512_vnni = false;
   bool amx_int8 = false;
+  bool avx512_vbmi = false;
 };
 
 #if BITNET_X86_KERNELS
@@ -78,6 +79,7 @@ features detect() noexcept {
   const bool avx512_f_dq_bw_vl =
       has(seven.ebx, 16) && has(seven.ebx, 17) && has(seven.ebx, 30) && has(seven.ebx, 31);
   f.avx512_vnni = f.avx2 && (state & avx512_state) == avx512_state && avx512_f_dq_bw_vl && has(seven.ecx, 11);
+  f.avx512_vbmi = f.avx512_vnni && has(seven.ecx, 1);
   const bool amx_tile_int8 = has(seven.edx, 24) && has(seven.edx, 25);
   f.amx_int8 = f.avx512_vnni && (state & tile_state) == tile_state && amx_tile_int8 && request_tile_data();
   return f;
@@ -87,6 +89,11 @@ features detect() noexcept {
   return {};
 }
 #endif
+
+const features& available() noexcept {
+  static const features detected = detect();
+  return detected;
+}
 
 }  // namespace
 
@@ -114,20 +121,23 @@ std::optional<instruction_set> parse_instruction_set(std::string_view name) noex
 }
 
 bool is_supported(instruction_set isa) noexcept {
-  static const features available = detect();
   switch (isa) {
     case instruction_set::scalar:
       return true;
     case instruction_set::avx2:
-      return available.avx2;
+      return available().avx2;
     case instruction_set::avx_vnni:
-      return available.avx_vnni;
+      return available().avx_vnni;
     case instruction_set::avx512_vnni:
-      return available.avx512_vnni;
+      return available().avx512_vnni;
     case instruction_set::amx_int8:
-      return available.amx_int8;
+      return available().amx_int8;
   }
   return false;
+}
+
+bool has_avx512_vbmi() noexcept {
+  return available().avx512_vbmi;
 }
 
 std::vector<instruction_set> supported_instruction_sets() {

@@ -18,6 +18,9 @@ std::optional<instruction_set> parse_instruction_set(std::string_view name) noex
 /// True where this build contains the variant and this CPU (and its kernel, for AMX) can run it.
 bool is_supported(instruction_set isa) noexcept;
 
+/// True where `avx512_vnni` is supported and the CPU permutes bytes across a register as well (VBMI).
+bool has_avx512_vbmi() noexcept;
+
 /// All that `is_supported`, slowest first; never empty, `scalar` runs everywhere.
 std::vector<instruction_set> supported_instruction_sets();
 

@@ -2,8 +2,6 @@
 
 #include "kernels/half.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -16,8 +14,6 @@ namespace bitnet::kernels {
 
 namespace {
 
-constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
-constexpr std::size_t page_bytes = 4096;
 constexpr std::size_t chunk_bytes = 64;
 
 constexpr std::size_t round_up(std::size_t n, std::size_t multiple) noexcept {
@@ -46,33 +42,21 @@ constexpr std::uint32_t four_zero_weights = 0x01010101U;
 
 }  // namespace
 
-weight_buffer::weight_buffer(std::size_t bytes) : size_(bytes) {
-  if (bytes == 0) return;
-  if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
-  const std::size_t mapped = round_up(bytes, page_bytes);
-  const std::size_t reserved = mapped + huge_page_bytes;
-  void* const p = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) throw std::bad_alloc();
-  // Give back what lies before the 2 MiB boundary and behind the end.
-  auto* const begin = static_cast<std::byte*>(p);
-  const std::size_t address = reinterpret_cast<std::uintptr_t>(begin);
-  const std::size_t before = round_up(address, huge_page_bytes) - address;
-  const std::size_t after = huge_page_bytes - before;
-  if (before != 0) munmap(begin, before);
-  if (after != 0) munmap(begin + before + mapped, after);
-  // Advice only: without huge pages the kernels are slower, not wrong.
-  madvise(begin + before, mapped, MADV_HUGEPAGE);
-  data_ = std::unique_ptr<std::byte, release>(begin + before, release{mapped});
-}
-
-void weight_buffer::release::operator()(std::byte* p) const noexcept {
-  munmap(p, mapped);
-}
-
 ternary_matrix::ternary_matrix(std::size_t rows, std::size_t cols, float scale)
+    : ternary_matrix(rows, cols, scale, nullptr) {}
+
+ternary_matrix::ternary_matrix(std::size_t rows, std::size_t cols, float scale, weight_arena& arena)
+    : ternary_matrix(rows, cols, scale, &arena) {}
+
+std::size_t ternary_matrix::packed_bytes(std::size_t rows, std::size_t cols) noexcept {
+  return round_up(rows, block_rows) * round_up(cols, column_padding) / 4;
+}
+
+ternary_matrix::ternary_matrix(std::size_t rows, std::size_t cols, float scale, weight_arena* arena)
     : rows_(rows), cols_(cols), padded_cols_(round_up(cols, column_padding)), scale_(scale) {
   check_shape(rows, cols, 2);
-  storage_ = weight_buffer(block_count() * padded_cols_ * block_rows / 4);
+  const std::size_t bytes = packed_bytes(rows, cols);
+  storage_ = arena != nullptr ? arena->take(bytes) : weight_buffer(bytes);
   // Code 1 in every field is weight zero.
   if (storage_.size() != 0) std::memset(storage_.data(), 0x55, storage_.size());
 }

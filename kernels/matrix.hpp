@@ -1,31 +1,13 @@
 #pragma once
 
+#include "kernels/weight_buffer.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 
 namespace bitnet::kernels {
-
-/// Memory for weights: 2 MiB aligned, advised to be backed by huge pages, zeroed.
-class weight_buffer {
- public:
-  weight_buffer() = default;
-  /// Throws std::bad_alloc.
-  explicit weight_buffer(std::size_t bytes);
-
-  std::byte* data() noexcept { return data_.get(); }
-  const std::byte* data() const noexcept { return data_.get(); }
-  std::size_t size() const noexcept { return size_; }
-
- private:
-  struct release {
-    std::size_t mapped;
-    void operator()(std::byte* p) const noexcept;
-  };
-  std::unique_ptr<std::byte, release> data_;
-  std::size_t size_ = 0;
-};
 
 /// Columns a matrix may have: dot products of int8 and the kernels' scaled partial sums stay within int32,
 /// and dot products with ternary weights are exact in a float.
@@ -45,6 +27,11 @@ class ternary_matrix {
   ternary_matrix() = default;
   /// All weights zero. Throws std::length_error where cols > max_matrix_cols, std::bad_alloc without memory.
   ternary_matrix(std::size_t rows, std::size_t cols, float scale);
+  /// The same in memory of an arena that has packed_bytes(rows, cols) left.
+  ternary_matrix(std::size_t rows, std::size_t cols, float scale, weight_arena& arena);
+
+  /// Bytes that the packed weights take, whole lines of the cache.
+  static std::size_t packed_bytes(std::size_t rows, std::size_t cols) noexcept;
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
@@ -71,6 +58,8 @@ class ternary_matrix {
   std::span<const std::byte> bytes() const noexcept { return {storage_.data(), storage_.size()}; }
 
  private:
+  ternary_matrix(std::size_t rows, std::size_t cols, float scale, weight_arena* arena);
+
   std::size_t rows_ = 0;
   std::size_t cols_ = 0;
   std::size_t padded_cols_ = 0;

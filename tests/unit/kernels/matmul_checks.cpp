@@ -138,29 +138,56 @@ ternary_matrix pack_ternary(std::span<const std::int8_t> weights, std::size_t ro
   return w;
 }
 
-void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind) {
-  std::vector<std::int8_t> weights = random_ternary(shape.rows, shape.cols, shape.rows * 1000 + shape.cols);
+namespace {
+
+/// A product with ternary weights and what it should give.
+struct ternary_case {
+  std::vector<std::int8_t> weights;
+  ternary_matrix w;
+  quantized_activations x;
+  std::vector<float> expected;
+};
+
+void make(ternary_case& c, const matmul_shape& shape, activations kind) {
+  c.weights = random_ternary(shape.rows, shape.cols, shape.rows * 1000 + shape.cols);
   // With extreme activations, rows of all +1 and all -1 reach the largest sums there are.
   if (kind != activations::random)
     for (std::size_t r = 0; r < shape.rows; ++r)
       if (r % 3 != 2)
-        std::fill_n(weights.begin() + static_cast<std::ptrdiff_t>(r * shape.cols), shape.cols,
+        std::fill_n(c.weights.begin() + static_cast<std::ptrdiff_t>(r * shape.cols), shape.cols,
                     static_cast<std::int8_t>(r % 3 == 0 ? 1 : -1));
-  const ternary_matrix w = pack_ternary(weights, shape.rows, shape.cols, 0.37F);
-  quantized_activations x;
-  fill(x, shape, kind, shape.tokens);
-  std::vector<float> expected(shape.tokens * shape.rows);
+  c.w = pack_ternary(c.weights, shape.rows, shape.cols, 0.37F);
+  fill(c.x, shape, kind, shape.tokens);
+  c.expected.resize(shape.tokens * shape.rows);
   for (std::size_t m = 0; m < shape.tokens; ++m) {
     for (std::size_t r = 0; r < shape.rows; ++r) {
       std::int32_t dot = 0;
-      for (std::size_t k = 0; k < shape.cols; ++k) dot += weights[r * shape.cols + k] * x.row(m)[k];
-      expected[m * shape.rows + r] = static_cast<float>(dot) * (x.row_scale()[m] * 0.37F);
+      for (std::size_t k = 0; k < shape.cols; ++k) dot += c.weights[r * shape.cols + k] * c.x.row(m)[k];
+      c.expected[m * shape.rows + r] = static_cast<float>(dot) * (c.x.row_scale()[m] * 0.37F);
     }
   }
-  check_splits(w.block_count(), shape, expected, "ternary " + to_string(shape),
+}
+
+}  // namespace
+
+void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind) {
+  ternary_case c;
+  make(c, shape, kind);
+  check_splits(c.w.block_count(), shape, c.expected, "ternary " + to_string(shape),
                [&](float* y, std::size_t y_stride, work_range blocks) {
-                 table.ternary_matmul(w, x, y, y_stride, blocks);
+                 table.ternary_matmul(c.w, c.x, y, y_stride, blocks);
                });
+}
+
+void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind) {
+  ternary_case c;
+  make(c, shape, kind);
+  kernels::weight_arena arena(kernels::base3_matrix::packed_bytes(shape.rows, shape.cols));
+  kernels::base3_matrix w(c.w, arena);
+  for (std::size_t b = 0; b < w.block_count(); ++b) w.pack_block(b, c.w);
+  check_splits(
+      w.block_count(), shape, c.expected, "base 3 " + to_string(shape),
+      [&](float* y, std::size_t y_stride, work_range blocks) { multiply(w, c.x, y, y_stride, blocks); });
 }
 
 void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind) {

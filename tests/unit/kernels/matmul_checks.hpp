@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/base3.hpp"
 #include "kernels/matmul.hpp"
 
 #include <cstddef>
@@ -34,6 +35,7 @@ kernels::ternary_matrix pack_ternary(std::span<const std::int8_t> weights, std::
 /// Each multiplies once with all blocks in one range and once with one range a block, `y` misaligned and
 /// surrounded by sentinels, and reports every wrong or overwritten element through Boost.Test.
 void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
+void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind);
 void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
 void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& shape);
 

@@ -14,6 +14,8 @@ namespace bitnet::kernels {
 extern const matmul_kernels emulated_avx_vnni_matmul_kernels;
 extern const matmul_kernels emulated_avx512_vnni_matmul_kernels;
 extern const matmul_kernels emulated_amx_int8_matmul_kernels;
+void emulated_base3_matmul_avx512(const base3_matrix& w, const quantized_activations& x, float* y,
+                                  std::size_t y_stride, work_range blocks);
 }  // namespace bitnet::kernels
 
 namespace {
@@ -76,6 +78,15 @@ BOOST_AUTO_TEST_CASE(ternary_products_are_exact_for_extreme_activations) {
       for (const std::size_t tokens : {1, 3, 4, 16, 20})
         bitnet::test::check_ternary_matmul(table, {67, 2000, tokens}, kind);
   });
+}
+
+BOOST_AUTO_TEST_CASE(base3_products_are_exact) {
+  const auto multiply = bitnet::kernels::emulated_base3_matmul_avx512;
+  for (const auto& shape : shapes())
+    if (shape.tokens < 10) bitnet::test::check_base3_matmul(multiply, shape, activations::random);
+  for (const auto kind : {activations::lowest, activations::highest})
+    for (const std::size_t tokens : {1, 3, 4})
+      bitnet::test::check_base3_matmul(multiply, {167, 2000, tokens}, kind);
 }
 
 BOOST_AUTO_TEST_CASE(int8_heads_are_exact) {
