@@ -17,6 +17,7 @@ constexpr std::array<std::string_view, 2> isolations{"process", "thread"};
 constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
                                                        "avx_vnni", "avx512_vnni", "amx_int8"};
 constexpr std::array<std::string_view, 2> head_formats{"int8", "f16"};
+constexpr std::array<std::string_view, 3> decode_formats{"auto", "base3", "2bit"};
 constexpr std::array<std::string_view, 6> log_levels{"trace", "debug", "info", "warning", "error", "off"};
 constexpr std::array<std::string_view, 2> log_formats{"text", "json"};
 
@@ -156,6 +157,9 @@ std::vector<option> declare() {
       choice_option("engine.kernels", kernel_names, "instruction set of the kernels", FIELD(engine.kernels)));
   all.push_back(choice_option("engine.lm-head", head_formats, "format of the output projection",
                               FIELD(engine.lm_head)));
+  all.push_back(choice_option("engine.decode-weights", decode_formats,
+                              "how weights lie in memory for few tokens; all give the same tokens",
+                              FIELD(engine.decode_weights)));
   all.push_back(number_option("engine.max-sequences", 1, 1024, "sequences decoded together",
                               FIELD(engine.max_sequences)));
   all.push_back(number_option("engine.max-queued", 0, 100'000, "requests that may wait; more get 429",

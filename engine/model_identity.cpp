@@ -68,6 +68,9 @@ class region_list {
   void add(std::string name, const kernels::ternary_matrix& matrix) {
     regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale())});
   }
+  void add(std::string name, const kernels::base3_matrix& matrix) {
+    regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale())});
+  }
   void add(std::string name, std::span<const std::byte> bytes) {
     if (!bytes.empty()) regions_.push_back({std::move(name), bytes, 0});
   }
@@ -120,6 +123,19 @@ std::vector<weight_region> weight_regions(const model_weights& weights) {
     list.add(name("ffn_gate"), block.ffn_gate);
     list.add(name("ffn_up"), block.ffn_up);
     list.add(name("ffn_sub_norm"), block.ffn_sub_norm);
+    list.add(name("ffn_down"), block.ffn_down);
+  }
+  for (std::size_t b = 0; b < weights.decode_blocks.size(); ++b) {
+    const decode_block& block = weights.decode_blocks[b];
+    const auto name = [b](std::string_view part) {
+      return fmt::format("blk.{}.{}.weight (decode)", b, part);
+    };
+    list.add(name("attn_q"), block.attn_q);
+    list.add(name("attn_k"), block.attn_k);
+    list.add(name("attn_v"), block.attn_v);
+    list.add(name("attn_output"), block.attn_output);
+    list.add(name("ffn_gate"), block.ffn_gate);
+    list.add(name("ffn_up"), block.ffn_up);
     list.add(name("ffn_down"), block.ffn_down);
   }
   return list.take();

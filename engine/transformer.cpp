@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <initializer_list>
+#include <type_traits>
 
 namespace bitnet::engine {
 
@@ -18,8 +19,9 @@ std::int64_t now_ns() noexcept {
 }
 
 /// y = W x for the whole batch; y's rows are W's rows.
+template <class Matrix>
 struct product {
-  const kernels::ternary_matrix& w;
+  const Matrix& w;
   token_matrix& y;
 };
 
@@ -84,32 +86,44 @@ class forward_member {
   /// x += attention(norm(x)); x += ffn(norm(x)). False when the pass was cancelled.
   bool run_layer(std::size_t layer) {
     const auto& block = s_.weights.blocks[layer];
+    return s_.few ? run_layer(layer, block, s_.weights.decode_blocks[layer]) : run_layer(layer, block, block);
+  }
+
+  /// `linear` holds the linear weights: of the block itself, or of the copy for few tokens.
+  template <class Linear>
+  bool run_layer(std::size_t layer, const block_weights& block, const Linear& linear) {
+    using Matrix = decltype(Linear::attn_q);
     if (member_.index() == 0) report_progress(layer);
 
     // After the first layer, what the FFN before projected is still to be added.
     if (layer != 0) add_projected();
     normalise(block.attn_norm, tokens_.block_input);
     tokens_done(operation::attention_norm);
-    multiply({{block.attn_q, s_.q}, {block.attn_k, s_.k}, {block.attn_v, s_.v}}, tokens_.block_input);
+    multiply<Matrix>({{linear.attn_q, s_.q}, {linear.attn_k, s_.k}, {linear.attn_v, s_.v}},
+                     tokens_.block_input);
     barrier(operation::qkv_matmul);
     if (s_.cancelled) return false;
     rotate_and_store(layer);
     barrier(operation::rope_and_store);
     attend(layer);
+    expect<Matrix>({&linear.attn_output});
     barrier(operation::attention);
     normalise_inner(s_.attended, block.attn_sub_norm, tokens_.output_input);
     tokens_done(operation::attention_sub_norm);
-    multiply({{block.attn_output, s_.projected}}, tokens_.output_input);
+    multiply<Matrix>({{linear.attn_output, s_.projected}}, tokens_.output_input);
+    expect<Matrix>({&linear.ffn_gate});
     barrier(operation::output_matmul);
 
     add_projected();
     normalise(block.ffn_norm, tokens_.block_input);
     tokens_done(operation::ffn_norm);
-    multiply_gate_up(block);
+    multiply_gate_up(linear);
+    expect<Matrix>({&linear.ffn_down});
     barrier(operation::gate_up_matmul);
     normalise_inner(s_.gate, block.ffn_sub_norm, tokens_.down_input);
     tokens_done(operation::ffn_sub_norm);
-    multiply({{block.ffn_down, s_.projected}}, tokens_.down_input);
+    multiply<Matrix>({{linear.ffn_down, s_.projected}}, tokens_.down_input);
+    expect_layer<Linear>(layer + 1);
     barrier(operation::down_matmul);
     return true;
   }
@@ -166,7 +180,8 @@ class forward_member {
   }
 
   /// All products read the same input; their row blocks count as one range, shared evenly.
-  void multiply(std::initializer_list<product> products, const kernels::quantized_activations& x) {
+  template <class Matrix>
+  void multiply(std::initializer_list<product<Matrix>> products, const kernels::quantized_activations& x) {
     std::size_t total = 0;
     for (const auto& p : products) total += p.w.block_count();
     const auto mine = member_.share(total);
@@ -175,35 +190,77 @@ class forward_member {
       const auto end = start + p.w.block_count();
       const auto first = std::clamp(mine.first, start, end);
       const auto last = std::clamp(mine.last, start, end);
-      if (first < last)
-        s_.matmul.ternary_matmul(p.w, x, p.y.row(0), p.y.cols(), {first - start, last - start});
+      if (first < last) multiply(p.w, x, p.y, {first - start, last - start});
       start = end;
     }
   }
 
-  /// gate = activation(gate) * up on the rows that this member has just computed of both; a few row blocks at
-  /// a time, so that with many tokens the results are still in the cache.
-  void multiply_gate_up(const block_weights& block) {
-    constexpr std::size_t blocks_at_once = 8;
-    const auto mine = member_.share(block.ffn_gate.block_count());
-    const auto step = alone_ ? mine.last - mine.first : blocks_at_once;
-    for (auto first = mine.first; first < mine.last; first += step) {
-      const kernels::work_range part{first, std::min(first + step, mine.last)};
-      s_.matmul.ternary_matmul(block.ffn_gate, tokens_.block_input, s_.gate.row(0), s_.gate.cols(), part);
-      s_.matmul.ternary_matmul(block.ffn_up, tokens_.block_input, s_.up.row(0), s_.up.cols(), part);
-      activate(part);
+  /// Before a barrier: the product after it will be with these matrices, as `multiply` shares them. One token
+  /// at a time memory is what limits, and should not idle meanwhile.
+  template <class Matrix>
+  void expect(std::initializer_list<const Matrix*> matrices) {
+    if (!alone_) return;
+    std::size_t total = 0;
+    for (const auto* w : matrices) total += w->block_count();
+    auto first = member_.share(total).first;
+    for (const auto* w : matrices) {
+      if (first < w->block_count()) {
+        kernels::prefetch_blocks(w->block(first), w->bytes().size() / w->block_count());
+        return;
+      }
+      first -= w->block_count();
     }
   }
 
-  void activate(kernels::work_range blocks) {
-    constexpr auto block_rows = kernels::ternary_matrix::block_rows;
-    const auto first = blocks.first * block_rows;
-    const auto count = std::min(blocks.last * block_rows, s_.gate.cols()) - first;
+  template <class Linear>
+  void expect_layer(std::size_t layer) {
+    if (layer == s_.weights.blocks.size()) {
+      const auto& head = s_.weights.head;
+      if (alone_ && head.storage_format() == kernels::head_matrix::format::int8)
+        kernels::prefetch_blocks(head.int8_block(member_.share(head.block_count()).first),
+                                 head.bytes().size() / head.block_count());
+      return;
+    }
+    using Matrix = decltype(Linear::attn_q);
+    const Linear* next = nullptr;
+    if constexpr (std::is_same_v<Linear, decode_block>)
+      next = &s_.weights.decode_blocks[layer];
+    else
+      next = &s_.weights.blocks[layer];
+    expect<Matrix>({&next->attn_q, &next->attn_k, &next->attn_v});
+  }
+
+  void multiply(const kernels::ternary_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
+                kernels::work_range blocks) {
+    s_.matmul.ternary_matmul(w, x, y.row(0), y.cols(), blocks);
+  }
+  void multiply(const kernels::base3_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
+                kernels::work_range blocks) {
+    s_.base3(w, x, y.row(0), y.cols(), blocks);
+  }
+
+  /// gate = activation(gate) * up on the rows that this member has just computed of both; a few row blocks at
+  /// a time, so that with many tokens the results are still in the cache.
+  template <class Linear>
+  void multiply_gate_up(const Linear& linear) {
+    constexpr std::size_t blocks_at_once = 8;
+    const auto mine = member_.share(linear.ffn_gate.block_count());
+    const auto step = s_.few || alone_ ? mine.last - mine.first : blocks_at_once;
+    for (auto first = mine.first; first < mine.last; first += step) {
+      const kernels::work_range part{first, std::min(first + step, mine.last)};
+      multiply(linear.ffn_gate, tokens_.block_input, s_.gate, part);
+      multiply(linear.ffn_up, tokens_.block_input, s_.up, part);
+      constexpr auto block_rows = std::remove_reference_t<decltype(linear.ffn_gate)>::block_rows;
+      activate(part.first * block_rows, std::min(part.last * block_rows, s_.gate.cols()));
+    }
+  }
+
+  void activate(std::size_t first, std::size_t last) {
     const auto function = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
                                                                              : s_.vector.silu_gate;
     for (std::size_t r = 0; r < s_.rows.size(); ++r) {
       auto* gate = s_.gate.row(r) + first;
-      function(gate, s_.up.row(r) + first, gate, count);
+      function(gate, s_.up.row(r) + first, gate, last - first);
     }
   }
 

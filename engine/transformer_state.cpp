@@ -40,6 +40,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
       team(t),
       matmul(kernels::matmul_kernels_for(isa)),
       vector(kernels::vector_kernels_for(isa)),
+      base3(w.decode_blocks.empty() ? nullptr : kernels::base3_matmul_for(isa)),
       profile(p),
       rope(w.config),
       attention_scale(1.0F / std::sqrt(static_cast<float>(w.config.head_dim))),
@@ -89,6 +90,7 @@ void transformer::state::prepare(std::span<const batch_chunk> batch) {
             [](const attention_item& a, const attention_item& b) { return a.cost() > b.cost(); });
   for (auto& counter : next_item) counter.store(0, std::memory_order_relaxed);
   std::fill_n(row_failed.begin(), rows.size(), std::uint8_t{0});
+  few = base3 != nullptr && rows.size() <= kernels::base3_max_tokens;
   cancelled = false;
   if (rows.size() > 1) shared.resize(rows.size(), logits_rows.size());
 }

@@ -74,6 +74,7 @@ struct transformer::state {
   kernels::team& team;
   const kernels::matmul_kernels& matmul;
   const kernels::vector_kernels& vector;
+  const kernels::base3_matmul base3;  ///< null where the weights have no copy for it
   forward_profile* profile;
   rope_table rope;
   const float attention_scale;
@@ -88,6 +89,7 @@ struct transformer::state {
   std::vector<std::atomic<std::size_t>> next_item;  ///< a counter a layer: items are taken, not dealt out
   std::vector<std::uint8_t> chunk_failed;
   std::vector<std::uint8_t> row_failed;
+  bool few = false;        ///< the pass reads the decode copy
   bool cancelled = false;  ///< written by member 0 between barriers
 
   // Per-token buffers: one set shared by all members, and one row for each member.

@@ -27,9 +27,8 @@ constexpr std::uint64_t rounded_up(std::uint64_t value, std::uint64_t multiple) 
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// Two bits a weight, in whole blocks and padded columns.
 std::uint64_t packed_bytes(std::uint64_t rows, std::uint64_t cols) {
-  return rounded_up(rows, ternary_matrix::block_rows) * rounded_up(cols, ternary_matrix::column_padding) / 4;
+  return ternary_matrix::packed_bytes(rows, cols);
 }
 
 /// Takes tensors from a file by name, checks them, and knows at the end which were not taken.
@@ -138,14 +137,19 @@ class weights_loader {
     const std::size_t hidden = config_.feed_forward_length;
     const std::size_t query = config_.query_length();
     const std::size_t kv = config_.kv_length();
+    // One buffer a block, in the order in which a pass reads.
+    const std::size_t bytes = packed_bytes(query, width) + 2 * packed_bytes(kv, width) +
+                              packed_bytes(width, query) + 2 * packed_bytes(hidden, width) +
+                              packed_bytes(width, hidden);
     return session_.parallel(blocks.size(), [&](load_scratch&, std::size_t b) -> result<void> {
-      blocks[b].attn_q = ternary_matrix(query, width, 1.0F);
-      blocks[b].attn_k = ternary_matrix(kv, width, 1.0F);
-      blocks[b].attn_v = ternary_matrix(kv, width, 1.0F);
-      blocks[b].attn_output = ternary_matrix(width, query, 1.0F);
-      blocks[b].ffn_gate = ternary_matrix(hidden, width, 1.0F);
-      blocks[b].ffn_up = ternary_matrix(hidden, width, 1.0F);
-      blocks[b].ffn_down = ternary_matrix(width, hidden, 1.0F);
+      kernels::weight_arena arena(bytes);
+      blocks[b].attn_q = ternary_matrix(query, width, 1.0F, arena);
+      blocks[b].attn_k = ternary_matrix(kv, width, 1.0F, arena);
+      blocks[b].attn_v = ternary_matrix(kv, width, 1.0F, arena);
+      blocks[b].attn_output = ternary_matrix(width, query, 1.0F, arena);
+      blocks[b].ffn_gate = ternary_matrix(hidden, width, 1.0F, arena);
+      blocks[b].ffn_up = ternary_matrix(hidden, width, 1.0F, arena);
+      blocks[b].ffn_down = ternary_matrix(width, hidden, 1.0F, arena);
       return {};
     });
   }
@@ -249,6 +253,7 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
                   .and_then([&] { return check_memory(*file, weights->config, options); })
                   .and_then([&] { return loader.load(*weights, options.head); });
   if (!done) return tl::unexpected(std::move(done.error()));
+  weights->decode_blocks = make_decode_blocks(weights->blocks, options);
   weights->file = std::move(file);
   if (options.warn) {
     for (const std::string& line : session.warnings()) options.warn(line);
@@ -261,12 +266,15 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
 
 std::size_t model_weights::bytes_read_per_token() const noexcept {
   std::size_t total = head.bytes().size();
-  for (const block_weights& block : blocks) {
-    for (const ternary_matrix* matrix : {&block.attn_q, &block.attn_k, &block.attn_v, &block.attn_output,
-                                         &block.ffn_gate, &block.ffn_up, &block.ffn_down}) {
+  const auto add = [&total](const auto& block) {
+    for (const auto* matrix : {&block.attn_q, &block.attn_k, &block.attn_v, &block.attn_output,
+                               &block.ffn_gate, &block.ffn_up, &block.ffn_down}) {
       total += matrix->bytes().size();
     }
-  }
+  };
+  if (decode_blocks.empty())
+    for (const auto& block : blocks) add(block);
+  for (const auto& block : decode_blocks) add(block);
   return total;
 }
 

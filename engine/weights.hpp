@@ -1,7 +1,9 @@
 #pragma once
 
+#include "engine/decode_weights.hpp"
 #include "engine/error.hpp"
 #include "engine/model_config.hpp"
+#include "kernels/instruction_set.hpp"
 #include "kernels/matrix.hpp"
 
 #include <cstddef>
@@ -48,17 +50,21 @@ struct model_weights {
   model_config config;
   std::unique_ptr<embedding_table> embedding;
   std::vector<block_weights> blocks;
-  std::vector<float> output_norm;         ///< [embedding_length]
+  std::vector<decode_block> decode_blocks;  ///< the linear weights again for passes over few tokens, or empty
+  std::vector<float> output_norm;           ///< [embedding_length]
   kernels::head_matrix head;              ///< [vocabulary_size, embedding_length], from output or token_embd
   std::shared_ptr<const gguf_file> file;  ///< what was loaded: its metadata and identity
 
-  /// Bytes of packed weights and head that one decode step reads.
+  /// Bytes of packed weights and head that a decode step of one sequence reads.
   std::size_t bytes_read_per_token() const noexcept;
 };
 
 struct load_options {
   std::size_t threads = 0;  ///< for packing; 0: all usable CPUs
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  decode_format decode = decode_format::automatic;
+  /// What will run the model: the choice of the decode format depends on it.
+  kernels::instruction_set isa = kernels::best_instruction_set();
   /// Refuse with out_of_memory what needs more; 0: what available_memory_bytes() measures.
   std::uint64_t memory_limit_bytes = 0;
   /// Called from the loading thread with a growing fraction in [0, 1], at most a few hundred times.

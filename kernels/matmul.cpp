@@ -27,6 +27,14 @@ void quantized_activations::resize(std::size_t rows, std::size_t cols) {
     std::memset(row(r) + cols, 0, padded_cols_ - cols);
 }
 
+void prefetch_blocks(const std::uint8_t* first, std::size_t block_bytes) noexcept {
+  constexpr std::size_t streams = 4;
+  constexpr std::size_t bytes = 2048;  // further ahead, the products prefetch themselves
+  constexpr std::size_t line = 64;
+  for (std::size_t at = 0; at < bytes; at += line)
+    for (std::size_t s = 0; s < streams; ++s) __builtin_prefetch(first + s * block_bytes + at);
+}
+
 const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept {
   switch (isa) {
 #if BITNET_X86_KERNELS

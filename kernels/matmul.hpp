@@ -84,6 +84,11 @@ struct matmul_kernels {
                    std::size_t y_stride, work_range blocks);
 };
 
+/// Starts to read what a product over few tokens reads first: the beginnings of the blocks that it walks side
+/// by side from `first` on, `block_bytes` apart. For the time between two products, when memory would idle.
+/// Addresses past the matrix do no harm.
+void prefetch_blocks(const std::uint8_t* first, std::size_t block_bytes) noexcept;
+
 /// Precondition: is_supported(isa).
 const matmul_kernels& matmul_kernels_for(instruction_set isa) noexcept;
 

@@ -132,6 +132,8 @@ int run(const options& chosen) {
   engine::load_options how;
   how.threads = chosen.threads;
   how.head = chosen.head;
+  how.decode = chosen.decode;
+  how.isa = chosen.kernels;
   const auto start = std::chrono::steady_clock::now();
   const auto model = engine::load_model(chosen.model, how);
   if (!model) return fail(model.error().message, exit_failed);

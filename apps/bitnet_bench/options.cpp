@@ -21,6 +21,7 @@ enum class option_name : int {
   prefill_chunk,
   kernels,
   head,
+  decode_weights,
   logits,
   json,
   profile,
@@ -74,6 +75,13 @@ std::string read_head(std::string_view text, kernels::head_matrix::format& out) 
   return {};
 }
 
+std::string read_decode_format(std::string_view text, engine::decode_format& out) {
+  const auto format = engine::parse_decode_format(text);
+  if (!format) return fmt::format("--decode-weights={}: expected auto, base3 or 2bit", text);
+  out = *format;
+  return {};
+}
+
 /// Applies one option; what is wrong with it, or nothing.
 std::string apply(option_name name, std::string_view value, options& out) {
   constexpr std::size_t many = 1'000'000;
@@ -97,6 +105,8 @@ std::string apply(option_name name, std::string_view value, options& out) {
       return read_kernels(value, out.kernels);
     case option_name::head:
       return read_head(value, out.head);
+    case option_name::decode_weights:
+      return read_decode_format(value, out.decode);
     case option_name::logits:
       return read_tokens(value, out.logits_of);
     case option_name::json:
@@ -124,6 +134,7 @@ tl::expected<options, std::string> parse(int argc, char** argv) {
                           option_entry("prefill-chunk", required_argument, option_name::prefill_chunk),
                           option_entry("kernels", required_argument, option_name::kernels),
                           option_entry("head", required_argument, option_name::head),
+                          option_entry("decode-weights", required_argument, option_name::decode_weights),
                           option_entry("logits", required_argument, option_name::logits),
                           option_entry("json", no_argument, option_name::json),
                           option_entry("profile", no_argument, option_name::profile),
@@ -162,6 +173,7 @@ Measures how fast a model reads prompts and generates tokens, through the batchi
   --prefill-chunk=N     prompt tokens in a forward pass (256)
   --kernels=NAME        {} (the last)
   --head=TYPE           int8 or f16 (int8)
+  --decode-weights=TYPE auto, base3 or 2bit: how weights lie in memory for few tokens (auto)
   --profile             also show where the time of the forward passes goes
   --json                print one JSON object
   --logits=ID,ID,...    print the logits after each of these tokens as JSON, and measure nothing

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/decode_weights.hpp"
 #include "engine/model_config.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/matrix.hpp"
@@ -22,6 +23,7 @@ struct options {
   std::size_t prefill_chunk = 256;
   kernels::instruction_set kernels = kernels::best_instruction_set();
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  engine::decode_format decode = engine::decode_format::automatic;
   bool json = false;
   bool profile = false;
   bool help = false;

@@ -76,10 +76,16 @@ class start_up {
     auto backend = actors::cpu_backend();
     const auto head = config.engine.lm_head == "f16" ? kernels::head_matrix::format::f16
                                                      : kernels::head_matrix::format::int8;
-    backend.load_model = [this, head, load = backend.load_model](const std::filesystem::path& path,
-                                                                 const engine::load_options& options) {
+    const auto decode =
+        engine::parse_decode_format(config.engine.decode_weights).value_or(engine::decode_format::automatic);
+    const auto isa =
+        kernels::parse_instruction_set(config.engine.kernels).value_or(kernels::best_instruction_set());
+    backend.load_model = [this, head, decode, isa, load = backend.load_model](
+                             const std::filesystem::path& path, const engine::load_options& options) {
       auto chosen = options;
       chosen.head = head;
+      chosen.decode = decode;
+      chosen.isa = isa;
       auto model = load(path, chosen);
       if (!model && first_load_.exchange(false)) {
         const std::lock_guard lock{mutex_};

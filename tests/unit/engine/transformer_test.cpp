@@ -129,6 +129,35 @@ BOOST_AUTO_TEST_CASE(logits_agree_with_the_formulas_in_double_arithmetic) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_the_decode_copy) {
+  for (const auto& config : {tests::small_config(), llama_config()}) {
+    const auto model = tests::random_model(config);
+    const auto tokens = some_tokens(90, config.vocabulary_size);
+    const std::vector<std::size_t> pieces{60, 1, 1, 2, 3, 4, 5, 1};
+    const auto expected = runner(*model, 1, kernels::instruction_set::scalar).run(tokens, pieces);
+    std::size_t products = 0;
+    for (const auto isa : kernels::supported_instruction_sets()) {
+      engine::load_options options;
+      options.decode = engine::decode_format::base3;
+      options.isa = isa;
+      options.threads = 2;
+      model->weights->decode_blocks = engine::make_decode_blocks(model->weights->blocks, options);
+      BOOST_TEST(model->weights->decode_blocks.empty() == (kernels::base3_matmul_for(isa) == nullptr));
+      if (!model->weights->decode_blocks.empty()) ++products;
+      for (const std::size_t threads : {1, 2, 3}) {
+        BOOST_TEST_INFO(kernels::to_string(isa) << " " << threads << " threads");
+        check_same(runner(*model, threads, isa).run(tokens, pieces), expected);
+      }
+    }
+    BOOST_TEST(products > 0U);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_model_that_fits_the_caches_gets_no_decode_copy_of_its_own_accord) {
+  const auto model = tests::random_model(tests::small_config());
+  BOOST_TEST(engine::make_decode_blocks(model->weights->blocks, {}).empty());
+}
+
 BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_threads_and_instruction_set) {
   for (const auto& config : {tests::small_config(), llama_config()}) {
     const auto model = tests::random_model(config);
