@@ -26,14 +26,15 @@ constexpr std::string_view usage = R"(bitnet-make-synthetic-model --output=FILE 
 
 Writes a GGUF file with the shape of a real ternary model and random weights.
 
-  --output=FILE      where to write
-  --shape=NAME       {} (demo)
-  --weights=TYPE     of linear layers: i2_s, tq1_0, tq2_0, f32, f16 or bf16 (i2_s)
-  --embedding=TYPE   of token_embd and output: f32, f16, bf16, q8_0, q4_k or q6_k (f16)
-  --blocks=N         transformer blocks (the shape's)
-  --vocabulary=N     tokens, at least {} (the shape's)
-  --untied           write a head of its own
-  --seed=N           of the random numbers (1)
+  --output=FILE        where to write
+  --shape=NAME         {} (demo)
+  --weights=TYPE       of linear layers: i2_s, tq1_0, tq2_0, f32, f16 or bf16 (i2_s)
+  --embedding=TYPE     of token_embd and output: f32, f16, bf16, q8_0, q4_k or q6_k (f16)
+  --architecture=NAME  general.architecture (the shape's)
+  --blocks=N           transformer blocks (the shape's)
+  --vocabulary=N       tokens, at least {} (the shape's)
+  --untied             write a head of its own
+  --seed=N             of the random numbers (1)
 )";
 
 std::optional<tensor_type> parse_type(std::string_view name) {
@@ -95,6 +96,8 @@ settings parse(int argc, char** argv) {
         result.model.linear_type = parse_type_option(option, value, true);
       } else if (option == "--embedding") {
         result.model.embedding_type = parse_type_option(option, value, false);
+      } else if (option == "--architecture") {
+        result.model.architecture = value;
       } else if (option == "--blocks") {
         result.model.block_count = parse_number<std::uint32_t>(option, value);
       } else if (option == "--vocabulary") {
