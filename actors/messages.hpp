@@ -42,7 +42,7 @@ typename Inspector::result_type inspect(Inspector& f, generation_usage& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, generation_request& x) {
   return f(x.id, x.prompt, x.emitted, x.max_tokens, x.sampling, x.stop_tokens, x.top_logprobs,
-           x.want_logprobs);
+           x.want_logprobs, x.json_schema, x.priority, x.client);
 }
 
 }  // namespace bitnet::engine

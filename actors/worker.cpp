@@ -164,7 +164,8 @@ void worker_state::step() {
   }
   publish_step(self->clock().now() - began);
   for (auto& event : events) {
-    if (event.finish == engine::finish_reason::failed) {
+    const bool request_is_wrong = event.failure && event.failure->code == engine::error_code::invalid_request;
+    if (event.finish == engine::finish_reason::failed && !request_is_wrong) {
       board.failed_sequences.fetch_add(1, relaxed);
       canary_wanted = true;  // one bad request, or a broken engine?
     } else if (event.finish == engine::finish_reason::stop || event.finish == engine::finish_reason::length) {

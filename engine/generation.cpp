@@ -1,5 +1,6 @@
 #include "engine/generation.hpp"
 
+#include "engine/grammar/matcher.hpp"
 #include "engine/scheduler.hpp"
 #include "engine/system_memory.hpp"
 #include "engine/transformer.hpp"
@@ -94,6 +95,7 @@ struct generation_loop::state {
         forward(*loaded->weights, team, options.isa, pass_limits(options), options.profile),
         probe_block(*cache.allocate()),
         schedule(cache, scheduling_limits(options)),
+        schemas(loaded->tokens.get()),
         samplers(team.size(), sampler(loaded->config().vocabulary_size)),
         progress(options.progress != nullptr ? *options.progress : own_progress),
         prefill_chunk(options.prefill_chunk),
@@ -102,6 +104,8 @@ struct generation_loop::state {
   }
 
   result<void> check(const generation_request& request) const;
+  result<void> constrain(sequence& s);
+  void find_allowed(std::span<const planned_chunk> planned);
   void fill_batch(std::span<const planned_chunk> planned);
   forward_status run_pass(std::span<const batch_chunk> batch, phase what);
   void learn_pace(double step_seconds) noexcept;
@@ -117,6 +121,7 @@ struct generation_loop::state {
   transformer forward;
   const kv_block_id probe_block;
   scheduler schedule;
+  grammar::schema_cache schemas;
   std::vector<sampler> samplers;  ///< one a member of the team
   struct progress own_progress;
   struct progress& progress;
@@ -126,6 +131,8 @@ struct generation_loop::state {
   generation_stats stats;
   std::vector<batch_chunk> batch;
   std::vector<std::optional<result<sampled_token>>> chosen;  ///< one a planned chunk
+  /// What schemas allow; one a planned chunk, null without a schema.
+  std::vector<std::shared_ptr<const grammar::token_mask>> allowed;
   std::vector<generation_event> events;                      ///< to be returned by the next step
 };
 
@@ -163,10 +170,26 @@ result<void> generation_loop::submit(generation_request request) {
   entry->max_completion =
       std::min<std::size_t>(request.max_tokens, s.loaded->config().context_length - request.prompt.size());
   entry->request = std::move(request);
+  if (auto constrained = s.constrain(*entry); !constrained) return constrained;
   const auto id = entry->request.id;
+  const bool ended = entry->constraint && entry->constraint->must_end();
   const bool complete = entry->completion_length() >= entry->max_completion;
   s.schedule.enqueue(std::move(entry));
-  if (complete) s.finish(id, finish_reason::length);
+  if (ended || complete) s.finish(id, ended ? finish_reason::stop : finish_reason::length);
+  return {};
+}
+
+/// Gives a sequence with a schema its matcher, which goes through the tokens that are there already.
+result<void> generation_loop::state::constrain(sequence& s) {
+  if (s.request.json_schema.empty()) return {};
+  auto made = schemas.match(s.request.json_schema);
+  if (!made) return tl::unexpected(made.error());
+  for (const auto token : s.request.emitted) {
+    if (made->advance(loaded->tokens->token_bytes(token))) continue;
+    return fail(error_code::invalid_request,
+                "The tokens emitted already are not the beginning of what the JSON schema allows.");
+  }
+  s.constraint = std::move(*made);
   return {};
 }
 
@@ -280,14 +303,36 @@ void generation_loop::state::learn_pace(double step_seconds) noexcept {
   seconds_per_token += (seconds_per_token == 0 ? 1 : weight) * (pace - seconds_per_token);
 }
 
+/// Asks the schemas of the sequences that get a token now; here, because matchers share what they know.
+void generation_loop::state::find_allowed(std::span<const planned_chunk> planned) {
+  allowed.assign(planned.size(), nullptr);
+  for (std::size_t i = 0; i < planned.size(); ++i) {
+    auto& target = *planned[i].target;
+    if (!target.constraint || !planned[i].completes()) continue;
+    auto mask = target.constraint->allowed_tokens();
+    target.may_end = target.constraint->may_end();
+    if (mask)
+      allowed[i] = std::move(*mask);
+    else
+      chosen[i] = tl::unexpected(mask.error());
+  }
+}
+
 /// Chooses the next token of every sequence whose logits are there, each on a member of the team.
 void generation_loop::state::sample(std::span<const planned_chunk> planned) {
   chosen.assign(planned.size(), std::nullopt);
+  find_allowed(planned);
   const auto sample_one = [&](std::size_t i, std::size_t logits_row, sampler& with) {
-    const auto& target = *planned[i].target;
+    if (chosen[i]) return;  // it has failed
+    auto& target = *planned[i].target;
+    token_filter filter;
+    if (allowed[i]) {
+      filter.allowed = *allowed[i];
+      if (target.may_end) filter.also = target.request.stop_tokens;
+    }
     chosen[i] = with.sample(forward.logits(logits_row), target.request.sampling, target.tokens,
                             target.completion_length(), target.tokens.size(), target.request.top_logprobs,
-                            target.request.want_logprobs);
+                            target.request.want_logprobs, filter);
   };
   const auto sample_share = [&](std::size_t member, std::size_t members) {
     std::size_t logits_row = 0;
@@ -311,12 +356,16 @@ void generation_loop::state::deliver(const planned_chunk& chunk, result<sampled_
   if (std::find(stops.begin(), stops.end(), token->id) != stops.end())
     return finish(s.request.id, finish_reason::stop);
   s.tokens.push_back(token->id);
+  if (s.constraint && !s.constraint->advance(loaded->tokens->token_bytes(token->id)))
+    return finish(s.request.id, finish_reason::failed,
+                  error{error_code::internal, "A token was chosen that the JSON schema does not allow."});
   ++stats.generated_tokens;
   progress.delivered_tokens.fetch_add(1, std::memory_order_relaxed);
   generation_event event;
   event.tokens.push_back(std::move(*token));
-  if (s.completion_length() < s.max_completion) return emit(s, std::move(event));
-  event.finish = finish_reason::length;
+  const bool ended = s.constraint && s.constraint->must_end();
+  if (!ended && s.completion_length() < s.max_completion) return emit(s, std::move(event));
+  event.finish = ended ? finish_reason::stop : finish_reason::length;
   emit(s, std::move(event));
   schedule.remove(s.request.id);
 }
@@ -334,7 +383,8 @@ void generation_loop::state::emit(const sequence& s, generation_event event) {
 void generation_loop::state::finish(request_id id, finish_reason reason, std::optional<error> failure) {
   const auto removed = schedule.remove(id, reason != finish_reason::failed);
   if (!removed) return;
-  if (reason == finish_reason::failed) ++stats.failed_sequences;
+  const bool request_is_wrong = failure && failure->code == error_code::invalid_request;
+  if (reason == finish_reason::failed && !request_is_wrong) ++stats.failed_sequences;
   generation_event event;
   event.finish = reason;
   event.failure = std::move(failure);

@@ -26,6 +26,9 @@ struct generation_request {
   std::vector<token_id> stop_tokens;  ///< ends the completion; the stop token itself is not delivered
   std::uint32_t top_logprobs = 0;     ///< 0..20
   bool want_logprobs = false;
+  std::string json_schema;    ///< the completion is JSON that this schema (as text) allows; empty: any text
+  std::int32_t priority = 0;  ///< who waits in the queue: smaller first
+  std::uint64_t client = 0;   ///< whom the request is for: clients that wait take turns
 };
 
 enum class finish_reason : std::uint8_t { none, stop, length, cancelled, failed };
@@ -87,9 +90,9 @@ class generation_loop {
                                                          const generation_options& options);
   ~generation_loop();
 
-  /// Queues a sequence; first come, first served. max_tokens is cut to what the context length leaves; a
-  /// sequence that has its tokens already (`emitted`) finishes with the next step. Refuses invalid parameters
-  /// and an id in use (invalid_request), a prompt that leaves no room for a token (prompt_too_long), a full
+  /// Queues a sequence; see scheduler.hpp for whose turn is when. max_tokens is cut to what the context length leaves; a
+  /// sequence that has its tokens already (`emitted`) finishes with the next step. Refuses invalid parameters,
+  /// a JSON schema that cannot be used or does not fit `emitted`, and an id in use (invalid_request), a prompt that leaves no room for a token (prompt_too_long), a full
   /// queue (queue_full).
   result<void> submit(generation_request request);
 

@@ -93,7 +93,8 @@ sampler::sampler(std::size_t vocabulary_size)
 
 result<sampled_token> sampler::sample(std::span<const float> logits, const sampling_params& params,
                                       std::span<const token_id> history, std::size_t generated,
-                                      std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob) {
+                                      std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob,
+                                      const token_filter& filter) {
   const auto best = vectors().argmax(logits.data(), logits.size());
   if (best >= logits.size() || !std::isfinite(logits[best]))
     return fail(error_code::internal,
@@ -102,11 +103,17 @@ result<sampled_token> sampler::sample(std::span<const float> logits, const sampl
                         params.presence_penalty != 0.0F || !params.logit_bias.empty();
   const bool greedy = params.temperature < least_temperature || params.top_k == 1;
   sampled_token chosen;
-  if (greedy && !adjusted) {
+  const bool filtered = !filter.allowed.empty();
+  if (greedy && !adjusted && !filtered) {
     chosen.id = static_cast<token_id>(best);
   } else {
     scratch_.assign(logits.begin(), logits.end());
     if (adjusted) apply_penalties(params, history, generated);
+    if (filtered) {
+      apply_filter(filter);
+      if (!std::isfinite(scratch_[most_likely(scratch_)]))
+        return fail(error_code::internal, "The model rules out every token that the JSON schema allows.");
+    }
     chosen.id = greedy ? most_likely(scratch_) : draw(params, position);
   }
   if (want_logprob || top_logprobs != 0) add_logprobs(logits, top_logprobs, chosen);
@@ -138,6 +145,20 @@ void sampler::apply_penalties(const sampling_params& params, std::span<const tok
   for (const auto& [token, bias] : params.logit_bias) scratch_[token] += bias;
   // A tiny repetition penalty may have left the range of floats.
   for (auto& logit : scratch_) logit = std::min(logit, std::numeric_limits<float>::max());
+}
+
+void sampler::apply_filter(const token_filter& filter) {
+  kept_.clear();
+  for (const auto id : filter.also) kept_.push_back(scratch_[id]);
+  for (std::size_t word = 0; word < filter.allowed.size(); ++word) {
+    const auto bits = filter.allowed[word];
+    if (bits == ~std::uint64_t{0}) continue;
+    const auto first = word * 64;
+    const auto last = std::min(first + 64, scratch_.size());
+    for (auto id = first; id < last; ++id)
+      if ((bits >> (id - first) & 1U) == 0) scratch_[id] = -std::numeric_limits<float>::infinity();
+  }
+  for (std::size_t i = 0; i < filter.also.size(); ++i) scratch_[filter.also[i]] = kept_[i];
 }
 
 token_id sampler::draw(const sampling_params& params, std::uint64_t position) {

@@ -34,6 +34,13 @@ struct sampled_token {
   std::vector<token_logprob> top;  ///< only where asked for, most likely first
 };
 
+/// Which tokens may be chosen: those whose bit is set in `allowed` ([vocabulary size], the lowest bit first)
+/// and those in `also`. Without `allowed`: all.
+struct token_filter {
+  std::span<const std::uint64_t> allowed;
+  std::span<const token_id> also;
+};
+
 /// Refuses parameters out of the ranges above (NaN included) with a sentence that names the parameter.
 result<void> validate(const sampling_params& params, const model_config& config);
 
@@ -41,8 +48,8 @@ result<void> validate(const sampling_params& params, const model_config& config)
 /// counter-based generator keyed (seed, position), so a resumed sequence goes on as it would have.
 ///
 /// In this order: repetition penalty (prompt and completion: positive logits are divided by it, negative ones
-/// multiplied), frequency and presence penalty (completion only, subtracted), logit bias (added),
-/// temperature, top_k (the most likely k), top_p (the fewest most likely tokens that hold this share of what
+/// multiplied), frequency and presence penalty (completion only, subtracted), logit bias (added), the filter
+/// (what it does not allow is as if it were not there), temperature, top_k (the most likely k), top_p (the fewest most likely tokens that hold this share of what
 /// top_k left), min_p (tokens at least this fraction as likely as the most likely one). Among equals the
 /// smaller id counts as more likely. Greedy (temperature below 1e-5, or top_k 1) takes the most likely after
 /// penalties and bias.
@@ -54,10 +61,12 @@ class sampler {
 
   /// `history`: prompt and generated ids, for the penalties; the last `generated` of them are the completion.
   /// `position`: index in the sequence of the token to be chosen. Fails (internal) where a logit is NaN or
-  /// positive infinity; negative infinity is a token that cannot be chosen. O(vocabulary), no sort of it.
+  /// positive infinity, and where the filter leaves no token; negative infinity is a token that cannot be
+  /// chosen. O(vocabulary), no sort of it.
   result<sampled_token> sample(std::span<const float> logits, const sampling_params& params,
                                std::span<const token_id> history, std::size_t generated,
-                               std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob);
+                               std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob,
+                               const token_filter& filter = {});
 
  private:
   /// The last token kept, in the order of falling probability and rising ids.
@@ -71,10 +80,12 @@ class sampler {
 
   void apply_penalties(const sampling_params& params, std::span<const token_id> history,
                        std::size_t generated);
+  void apply_filter(const token_filter& filter);
   cutoff find_cutoff(cutoff among, std::size_t count, double share);
   token_id draw(const sampling_params& params, std::uint64_t position);
   void add_logprobs(std::span<const float> logits, std::uint32_t top_logprobs, sampled_token& out);
 
+  std::vector<float> kept_;      ///< logits of the filter's `also`
   std::vector<float> scratch_;   ///< [vocabulary_size] logits, then probabilities
   std::vector<token_id> order_;  ///< the history sorted, or tokens of one bucket
   std::vector<std::uint32_t> bucket_count_;

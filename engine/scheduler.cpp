@@ -1,6 +1,7 @@
 #include "engine/scheduler.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace bitnet::engine {
@@ -26,6 +27,11 @@ scheduler::scheduler(kv_cache& cache, const limits& most) : cache_(cache), limit
   plan_.reserve(most.sequences);
 }
 
+void scheduler::enqueue(std::unique_ptr<sequence> s) {
+  ++clients_[s->request.client].sequences;
+  queue_.push_back(std::move(s));
+}
+
 bool scheduler::contains(request_id id) const noexcept {
   const auto has_id = [id](const auto& s) { return s->request.id == id; };
   return std::any_of(running_.begin(), running_.end(), has_id) ||
@@ -41,7 +47,7 @@ std::span<const planned_chunk> scheduler::plan(std::size_t prefill_tokens) {
   admit();
   plan_.clear();
   auto prefill_left = prefill_tokens;
-  // Oldest first, so that whoever is preempted has no place in the plan yet. `running_` may shrink meanwhile.
+  // Most urgent first, so that whoever is preempted has no place in the plan yet. `running_` may shrink meanwhile.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     auto& s = *running_[i];
     const auto pending = s.tokens.size() - s.computed;
@@ -68,11 +74,14 @@ std::unique_ptr<sequence> scheduler::remove(request_id id, bool sound) {
   if (const auto r = std::find_if(running_.begin(), running_.end(), has_id); r != running_.end()) {
     removed = std::move(*r);
     running_.erase(r);
+    --clients_[removed->request.client].running;
   } else if (const auto q = std::find_if(queue_.begin(), queue_.end(), has_id); q != queue_.end()) {
     removed = std::move(*q);
     queue_.erase(q);
   }
   if (!removed) return nullptr;
+  const auto client = clients_.find(removed->request.client);
+  if (--client->second.sequences == 0) clients_.erase(client);
   if (!sound) {
     for (const auto block : removed->blocks) cache_.forget(block);
   }
@@ -80,11 +89,32 @@ std::unique_ptr<sequence> scheduler::remove(request_id id, bool sound) {
   return removed;
 }
 
+/// Index of the sequence whose turn it is. The queue must not be empty.
+std::size_t scheduler::next_in_queue() const {
+  const auto rank = [&](std::size_t i) {
+    const auto& s = *queue_[i];
+    const auto& client = clients_.at(s.request.client);
+    return std::make_tuple(s.request.priority, !s.admitted_before, client.running, client.last_turn, i);
+  };
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < queue_.size(); ++i)
+    if (rank(i) < rank(best)) best = i;
+  return best;
+}
+
 void scheduler::admit() {
   while (!queue_.empty() && running_.size() < limits_.sequences) {
-    if (!admit(*queue_.front())) return;
-    running_.push_back(std::move(queue_.front()));
-    queue_.pop_front();
+    const auto next = queue_.begin() + static_cast<std::ptrdiff_t>(next_in_queue());
+    // Nobody overtakes a sequence that does not fit yet: it would wait forever.
+    if (!admit(**next)) return;
+    auto& client = clients_[(*next)->request.client];
+    ++client.running;
+    client.last_turn = ++turns_;
+    const auto after = std::find_if(running_.begin(), running_.end(), [&](const auto& s) {
+      return s->request.priority > (*next)->request.priority;
+    });
+    running_.insert(after, std::move(*next));
+    queue_.erase(next);
   }
 }
 
@@ -114,24 +144,25 @@ bool scheduler::admit(sequence& s) {
   return true;
 }
 
-/// Blocks for the first `length` tokens; preempts younger sequences for them. False where `s` itself was the
-/// youngest and had to go.
+/// Blocks for the first `length` tokens; preempts less urgent and younger sequences for them. False where `s`
+/// itself was the last and had to go.
 bool scheduler::reserve_blocks(sequence& s, std::size_t length) {
   while (s.blocks.size() < blocks_for(length)) {
     if (const auto block = cache_.allocate()) {
       s.blocks.push_back(*block);
       continue;
     }
-    const bool was_youngest = running_.back().get() == &s;
-    preempt_youngest();
-    if (was_youngest) return false;
+    const bool was_last = running_.back().get() == &s;
+    preempt_last();
+    if (was_last) return false;
   }
   return true;
 }
 
-void scheduler::preempt_youngest() {
+void scheduler::preempt_last() {
   release_blocks(*running_.back());
-  queue_.push_front(std::move(running_.back()));
+  --clients_[running_.back()->request.client].running;
+  queue_.insert(queue_.begin(), std::move(running_.back()));
   running_.pop_back();
   ++preemptions_;
 }

@@ -1,11 +1,13 @@
 #pragma once
 
 #include "engine/generation.hpp"
+#include "engine/grammar/matcher.hpp"
 #include "engine/kv_cache.hpp"
 
-#include <deque>
 #include <memory>
+#include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace bitnet::engine {
@@ -22,6 +24,8 @@ struct sequence {
   kv_prefix_id prefix = 0;          ///< names the tokens of those
   std::size_t cached_tokens = 0;    ///< prompt tokens found there at the first admission
   bool admitted_before = false;
+  std::optional<grammar::matcher> constraint;  ///< with a JSON schema: has gone through the completion
+  bool may_end = false;                        ///< the schema allows that the completion ends here
 
   std::size_t completion_length() const noexcept { return tokens.size() - request.prompt.size(); }
   std::span<const token_id> block_tokens(std::size_t block) const noexcept {
@@ -44,9 +48,11 @@ struct planned_chunk {
 std::size_t prefill_budget(std::size_t most, bool others_decode, double seconds_per_token,
                            double wait_seconds) noexcept;
 
-/// Decides what runs in each step and who holds which KV blocks. First come, first served; when blocks run
-/// out the youngest sequence goes back to the head of the queue and is computed again later, which gives the
-/// same tokens. Owned by one thread.
+/// Decides what runs in each step and who holds which KV blocks. The most urgent priority comes first; within
+/// it whoever was put back, then the client who has the fewest sequences running, then the one whose last turn
+/// is longest ago, then first come, first served. When blocks run out the least urgent sequence, of equals the
+/// youngest, goes back to the queue and is computed again later, which gives the same tokens. Owned by one
+/// thread.
 class scheduler {
  public:
   struct limits {
@@ -67,7 +73,7 @@ class scheduler {
   std::uint64_t preemptions() const noexcept { return preemptions_; }
   std::uint64_t cached_tokens() const noexcept { return cached_tokens_; }
 
-  void enqueue(std::unique_ptr<sequence> s) { queue_.push_back(std::move(s)); }
+  void enqueue(std::unique_ptr<sequence> s);
 
   /// Admits what fits and lays out the next step; empty only when nothing runs or waits. A step that did not
   /// happen can be planned again. The result holds until the next call of a member function.
@@ -85,13 +91,23 @@ class scheduler {
   void admit();
   bool admit(sequence& s);
   bool reserve_blocks(sequence& s, std::size_t length);
-  void preempt_youngest();
+  void preempt_last();
   void release_blocks(sequence& s) noexcept;
+  std::size_t next_in_queue() const;
+
+  /// What a client has here, for whose turn it is; kept while it has something.
+  struct client_share {
+    std::size_t sequences = 0;
+    std::size_t running = 0;
+    std::uint64_t last_turn = 0;
+  };
 
   kv_cache& cache_;
   limits limits_;
-  std::deque<std::unique_ptr<sequence>> queue_;
-  std::vector<std::unique_ptr<sequence>> running_;  ///< oldest first
+  std::vector<std::unique_ptr<sequence>> queue_;    ///< in the order of arrival
+  std::vector<std::unique_ptr<sequence>> running_;  ///< most urgent first, then oldest first
+  std::unordered_map<std::uint64_t, client_share> clients_;
+  std::uint64_t turns_ = 0;  ///< admissions so far
   std::vector<planned_chunk> plan_;
   std::uint64_t preemptions_ = 0;
   std::uint64_t cached_tokens_ = 0;  ///< found in the prefix cache, by all admissions

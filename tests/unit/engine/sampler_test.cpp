@@ -109,6 +109,29 @@ BOOST_AUTO_TEST_CASE(greedy_takes_the_largest_and_of_equals_the_first) {
     BOOST_TEST(choose({1, 3, 3, 2.99F}, top_one, position) == 1U);
 }
 
+BOOST_AUTO_TEST_CASE(a_filter_leaves_the_distribution_of_what_it_allows) {
+  engine::sampler s(70);
+  std::vector<float> logits(70, 0.5F);
+  logits[3] = 9;
+  logits[69] = 1;
+  const std::vector<std::uint64_t> allowed{std::uint64_t{1} << 5U | std::uint64_t{1} << 6U, std::uint64_t{1} << 5U};
+  const std::vector<token_id> also{7};
+  std::vector<int> counts(70);
+  for (std::uint64_t i = 0; i < 4000; ++i)
+    ++counts[s.sample(logits, {}, {}, 0, i, 0, false, {allowed, also}).value().id];
+  std::vector<double> expected(70);
+  for (const auto id : {5, 6, 7}) expected[static_cast<std::size_t>(id)] = 1;
+  expected[69] = std::exp(0.5);
+  for (auto& p : expected) p /= 3 + std::exp(0.5);
+  BOOST_TEST(chi_square(counts, expected) < chi_square_limit);
+  // Greedy and log-probabilities: the choice is filtered, what is reported is the model's own.
+  const auto chosen = s.sample(logits, greedy(), {}, 0, 0, 1, true, {allowed, {}}).value();
+  BOOST_TEST(chosen.id == 69U);
+  BOOST_TEST(chosen.top.front().id == 3U);
+  const std::vector<std::uint64_t> nothing{0, 0};
+  BOOST_TEST(!s.sample(logits, greedy(), {}, 0, 0, 0, false, {nothing, {}}).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(equals_at_the_edge_of_top_k_are_taken_from_the_smaller_ids) {
   sampling_params params;
   params.top_k = 3;

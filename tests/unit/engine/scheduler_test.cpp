@@ -13,14 +13,21 @@ using namespace bitnet;
 using engine::planned_chunk;
 using engine::request_id;
 
+struct urgency {
+  std::int32_t priority = 0;
+  std::uint64_t client = 0;
+};
+
 /// A scheduler over a few blocks. Nothing is computed: a step is its bookkeeping.
 struct bench {
   explicit bench(std::size_t blocks, engine::scheduler::limits most = {.sequences = 8, .queued = 8})
       : cache(engine::kv_cache::create(tests::small_config(), blocks).value()), schedule(cache, most) {}
 
-  void add(request_id id, std::size_t prompt_length, engine::token_id first = 0) {
+  void add(request_id id, std::size_t prompt_length, engine::token_id first = 0, urgency how = {}) {
     auto s = std::make_unique<engine::sequence>();
     s->request.id = id;
+    s->request.priority = how.priority;
+    s->request.client = how.client;
     for (std::size_t i = 0; i < prompt_length; ++i)
       s->request.prompt.push_back(first + static_cast<engine::token_id>(i));
     s->tokens = s->request.prompt;
@@ -94,6 +101,41 @@ BOOST_AUTO_TEST_CASE(not_more_run_together_than_allowed) {
   BOOST_TEST(b.schedule.queued() == 1U);
   BOOST_TEST(b.schedule.contains(3));
   BOOST_TEST(!b.schedule.contains(4));
+}
+
+BOOST_AUTO_TEST_CASE(clients_that_wait_take_turns) {
+  bench b(40, {.sequences = 1, .queued = 16});
+  for (request_id id = 1; id <= 4; ++id) b.add(id, 8, 0, {.client = 1});
+  b.add(11, 8, 0, {.client = 2});
+  b.add(12, 8, 0, {.client = 2});
+  b.add(21, 8, 0, {.client = 3});
+  std::vector<request_id> order;
+  while (b.schedule.running() + b.schedule.queued() > 0) {
+    const auto ran = b.step();
+    order.push_back(ran.front().first);
+    b.schedule.remove(ran.front().first);
+  }
+  BOOST_TEST(order == (std::vector<request_id>{1, 11, 21, 2, 12, 3, 4}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(places_go_to_the_client_who_has_the_fewest) {
+  bench b(40, {.sequences = 4, .queued = 16});
+  for (request_id id = 1; id <= 6; ++id) b.add(id, 8, 0, {.client = 1});
+  for (request_id id = 11; id <= 12; ++id) b.add(id, 8, 0, {.client = 2});
+  std::vector<request_id> ran;
+  for (const auto& [id, count] : b.step()) ran.push_back(id);
+  BOOST_TEST(ran == (std::vector<request_id>{1, 11, 2, 12}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(the_more_urgent_comes_first_and_is_put_back_last) {
+  bench b(40, {.sequences = 3, .queued = 16});
+  b.add(1, 8, 0, {.priority = 5});
+  b.add(2, 8, 0, {.priority = -5});
+  b.add(3, 8);
+  b.add(4, 8, 0, {.priority = -5});
+  std::vector<request_id> ran;
+  for (const auto& [id, count] : b.step()) ran.push_back(id);
+  BOOST_TEST(ran == (std::vector<request_id>{2, 4, 3}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(the_youngest_makes_room_and_comes_back_first) {
