@@ -83,7 +83,7 @@ scheduler::limits scheduling_limits(const generation_options& options) {
 
 std::size_t thread_count(const model_weights& weights, std::size_t requested) {
   if (requested != 0) return requested;
-  const auto useful = std::max<std::size_t>(weights.bytes_read_per_token() / least_bytes_per_thread, 1);
+  const auto useful = std::max<std::size_t>(weights.bytes_read_per_step() / least_bytes_per_thread, 1);
   return std::min(useful, kernels::usable_cpu_count());
 }
 

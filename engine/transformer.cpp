@@ -243,9 +243,11 @@ class forward_member {
   /// a time, so that with many tokens the results are still in the cache.
   template <class Linear>
   void multiply_gate_up(const Linear& linear) {
-    constexpr std::size_t blocks_at_once = 8;
+    constexpr std::size_t least_blocks = 8;
+    constexpr std::size_t tokens_times_blocks = 1024;  // 128 KB of each result
     const auto mine = member_.share(linear.ffn_gate.block_count());
-    const auto step = s_.few || alone_ ? mine.last - mine.first : blocks_at_once;
+    const auto step = s_.few || alone_ ? mine.last - mine.first
+                                       : std::max(least_blocks, tokens_times_blocks / s_.rows.size());
     for (auto first = mine.first; first < mine.last; first += step) {
       const kernels::work_range part{first, std::min(first + step, mine.last)};
       multiply(linear.ffn_gate, tokens_.block_input, s_.gate, part);

@@ -264,17 +264,32 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
 
 }  // namespace
 
-std::size_t model_weights::bytes_read_per_token() const noexcept {
+namespace {
+
+/// Calls `visit` with every linear matrix of a block_weights or decode_block.
+template <class Block, class Visitor>
+void for_each_matrix(const Block& block, const Visitor& visit) {
+  for (const auto* matrix : {&block.attn_q, &block.attn_k, &block.attn_v, &block.attn_output, &block.ffn_gate,
+                             &block.ffn_up, &block.ffn_down})
+    visit(*matrix);
+}
+
+}  // namespace
+
+std::size_t model_weights::bytes_read_per_step(std::size_t sequences) const noexcept {
   std::size_t total = head.bytes().size();
-  const auto add = [&total](const auto& block) {
-    for (const auto* matrix : {&block.attn_q, &block.attn_k, &block.attn_v, &block.attn_output,
-                               &block.ffn_gate, &block.ffn_up, &block.ffn_down}) {
-      total += matrix->bytes().size();
-    }
-  };
-  if (decode_blocks.empty())
-    for (const auto& block : blocks) add(block);
-  for (const auto& block : decode_blocks) add(block);
+  const auto add = [&total](const auto& matrix) { total += matrix.bytes().size(); };
+  if (sequences <= kernels::base3_max_tokens && !decode_blocks.empty())
+    for (const auto& block : decode_blocks) for_each_matrix(block, add);
+  else
+    for (const auto& block : blocks) for_each_matrix(block, add);
+  return total;
+}
+
+std::uint64_t model_weights::linear_macs_per_token() const noexcept {
+  std::uint64_t total = 0;
+  for (const auto& block : blocks)
+    for_each_matrix(block, [&total](const auto& matrix) { total += matrix.rows() * matrix.cols(); });
   return total;
 }
 

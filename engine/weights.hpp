@@ -55,8 +55,11 @@ struct model_weights {
   kernels::head_matrix head;              ///< [vocabulary_size, embedding_length], from output or token_embd
   std::shared_ptr<const gguf_file> file;  ///< what was loaded: its metadata and identity
 
-  /// Bytes of packed weights and head that a decode step of one sequence reads.
-  std::size_t bytes_read_per_token() const noexcept;
+  /// Bytes of packed weights and head that a decode step of so many sequences reads.
+  std::size_t bytes_read_per_step(std::size_t sequences = 1) const noexcept;
+
+  /// Multiply-adds of a token in the linear layers, the head not counted.
+  std::uint64_t linear_macs_per_token() const noexcept;
 };
 
 struct load_options {

@@ -24,6 +24,7 @@ enum class option_name : int {
   decode_weights,
   logits,
   json,
+  limits,
   profile,
   help,
 };
@@ -45,6 +46,28 @@ std::string read_number(std::string_view name, std::string_view text, T least, T
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), out);
   if (failure == std::errc() && end == text.data() + text.size() && out >= least && out <= most) return {};
   return fmt::format("--{}={}: expected a whole number from {} to {}", name, text, least, most);
+}
+
+/// Values of the options that take several, separated by commas.
+struct sweep {
+  std::vector<std::size_t> prompt_tokens{128};
+  std::vector<std::size_t> generate_tokens{32};
+  std::vector<std::size_t> batch{1};
+  std::vector<std::size_t> threads{0};
+};
+
+std::string read_numbers(std::string_view name, std::string_view text, std::size_t least, std::size_t most,
+                         std::vector<std::size_t>& out) {
+  out.clear();
+  for (;;) {
+    const auto comma = std::min(text.find(','), text.size());
+    std::size_t value = 0;
+    if (auto problem = read_number(name, text.substr(0, comma), least, most, value); !problem.empty())
+      return problem;
+    out.push_back(value);
+    if (comma == text.size()) return {};
+    text.remove_prefix(comma + 1);
+  }
 }
 
 std::string read_tokens(std::string_view text, std::vector<engine::token_id>& out) {
@@ -83,20 +106,20 @@ std::string read_decode_format(std::string_view text, engine::decode_format& out
 }
 
 /// Applies one option; what is wrong with it, or nothing.
-std::string apply(option_name name, std::string_view value, options& out) {
+std::string apply(option_name name, std::string_view value, options& out, sweep& values) {
   constexpr std::size_t many = 1'000'000;
   switch (name) {
     case option_name::model:
       out.model = value;
       return {};
     case option_name::prompt_tokens:
-      return read_number<std::size_t>("prompt-tokens", value, 1, many, out.prompt_tokens);
+      return read_numbers("prompt-tokens", value, 1, many, values.prompt_tokens);
     case option_name::generate_tokens:
-      return read_number<std::size_t>("generate-tokens", value, 1, many, out.generate_tokens);
+      return read_numbers("generate-tokens", value, 1, many, values.generate_tokens);
     case option_name::batch:
-      return read_number<std::size_t>("batch", value, 1, 1024, out.batch);
+      return read_numbers("batch", value, 1, 1024, values.batch);
     case option_name::threads:
-      return read_number<std::size_t>("threads", value, 0, 4096, out.threads);
+      return read_numbers("threads", value, 0, 4096, values.threads);
     case option_name::repetitions:
       return read_number<std::size_t>("repetitions", value, 1, many, out.repetitions);
     case option_name::prefill_chunk:
@@ -112,6 +135,9 @@ std::string apply(option_name name, std::string_view value, options& out) {
     case option_name::json:
       out.json = true;
       return {};
+    case option_name::limits:
+      out.limits = true;
+      return {};
     case option_name::profile:
       out.profile = true;
       return {};
@@ -122,9 +148,24 @@ std::string apply(option_name name, std::string_view value, options& out) {
   return "an option that nobody handles";
 }
 
+std::vector<options> combinations(const options& common, const sweep& values) {
+  std::vector<options> all;
+  for (const auto threads : values.threads)
+    for (const auto batch : values.batch)
+      for (const auto prompt : values.prompt_tokens)
+        for (const auto generate : values.generate_tokens) {
+          all.push_back(common);
+          all.back().threads = threads;
+          all.back().batch = batch;
+          all.back().prompt_tokens = prompt;
+          all.back().generate_tokens = generate;
+        }
+  return all;
+}
+
 }  // namespace
 
-tl::expected<options, std::string> parse(int argc, char** argv) {
+tl::expected<std::vector<options>, std::string> parse(int argc, char** argv) {
   const option known[] = {option_entry("model", required_argument, option_name::model),
                           option_entry("prompt-tokens", required_argument, option_name::prompt_tokens),
                           option_entry("generate-tokens", required_argument, option_name::generate_tokens),
@@ -137,10 +178,12 @@ tl::expected<options, std::string> parse(int argc, char** argv) {
                           option_entry("decode-weights", required_argument, option_name::decode_weights),
                           option_entry("logits", required_argument, option_name::logits),
                           option_entry("json", no_argument, option_name::json),
+                          option_entry("limits", no_argument, option_name::limits),
                           option_entry("profile", no_argument, option_name::profile),
                           option_entry("help", no_argument, option_name::help),
                           {nullptr, 0, nullptr, 0}};
   options out;
+  sweep values;
   opterr = 0;
   optind = 1;
   for (;;) {
@@ -150,13 +193,13 @@ tl::expected<options, std::string> parse(int argc, char** argv) {
     if (found == -1) break;
     if (found == '?')
       return tl::unexpected(fmt::format("{}: unknown option, missing value or needless value", argv[at]));
-    if (auto problem = apply(static_cast<option_name>(found), optarg == nullptr ? "" : optarg, out);
+    if (auto problem = apply(static_cast<option_name>(found), optarg == nullptr ? "" : optarg, out, values);
         !problem.empty())
       return tl::unexpected(problem);
   }
   if (optind < argc) return tl::unexpected(fmt::format("{}: expected options only", argv[optind]));
   if (!out.help && out.model.empty()) return tl::unexpected(std::string("--model=FILE is missing"));
-  return out;
+  return combinations(out, values);
 }
 
 std::string usage() {
@@ -164,20 +207,25 @@ std::string usage() {
 
 Measures how fast a model reads prompts and generates tokens, through the batching loop that the server uses.
 
-  --model=FILE          GGUF file
-  --prompt-tokens=N     length of a prompt (128)
-  --generate-tokens=N   tokens to generate for each sequence (32)
-  --batch=N             sequences that run together (1)
-  --threads=N           0: as many as the CPUs and the model's size make sensible (0)
-  --repetitions=N       of the whole measurement (3)
-  --prefill-chunk=N     prompt tokens in a forward pass (256)
-  --kernels=NAME        {} (the last)
-  --head=TYPE           int8 or f16 (int8)
-  --decode-weights=TYPE auto, base3 or 2bit: how weights lie in memory for few tokens (auto)
-  --profile             also show where the time of the forward passes goes
-  --json                print one JSON object
-  --logits=ID,ID,...    print the logits after each of these tokens as JSON, and measure nothing
-  --help                print this
+  --model=FILE           GGUF file
+  --prompt-tokens=N,...  length of a prompt (128)
+  --generate-tokens=N,.. tokens to generate for each sequence (32)
+  --batch=N,...          sequences that run together (1)
+  --threads=N,...        0: as many as the CPUs and the model's size make sensible (0)
+  --repetitions=N        of the whole measurement (3)
+  --prefill-chunk=N      prompt tokens in a forward pass (256)
+  --kernels=NAME         {} (the last)
+  --head=TYPE            int8 or f16 (int8)
+  --decode-weights=TYPE  auto, base3 or 2bit: how weights lie in memory for few tokens (auto)
+  --limits               measure what the machine can read and multiply before and after each measurement, and show
+                         every figure as a share of it
+  --profile              also show where the time of the forward passes goes
+  --json                 print one JSON object; with several combinations {{"runs": [...]}}
+  --logits=ID,ID,...     print the logits after each of these tokens as JSON, and measure nothing
+  --help                 print this
+
+Several values, separated by commas, are measured in all combinations. Shares of the limits count the weights and the
+head that a step must read, and the multiply-adds of linear layers (and, where tokens are generated, of the head).
 
 Exit status: 0 done, 1 the model cannot be loaded or run, 2 wrong options.
 )",

@@ -13,6 +13,7 @@
 
 namespace bitnet::apps::bench {
 
+/// One measurement.
 struct options {
   std::string model;
   std::size_t prompt_tokens = 128;
@@ -26,12 +27,14 @@ struct options {
   engine::decode_format decode = engine::decode_format::automatic;
   bool json = false;
   bool profile = false;
+  bool limits = false;  ///< measure the machine's limits beside it
   bool help = false;
   std::vector<engine::token_id> logits_of;  ///< not empty: print the logits of these tokens instead of timing
 };
 
-/// Reads the command line. The error is one sentence that names the option.
-tl::expected<options, std::string> parse(int argc, char** argv);
+/// Reads the command line: one entry a combination of the values given, never empty; they differ in lengths,
+/// batch and threads only. The error is one sentence that names the option.
+tl::expected<std::vector<options>, std::string> parse(int argc, char** argv);
 
 std::string usage();
 

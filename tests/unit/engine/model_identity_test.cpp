@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE(sound_weights_stay_sound_whatever_the_slice) {
   for (const std::size_t slice : {std::size_t{1000}, std::size_t{65536}, std::size_t{1} << 30})
     BOOST_TEST(one_round(scrubber, slice).empty());
   BOOST_TEST(scrubber.completed_rounds() == 3U);
-  BOOST_TEST(scrubber.total_bytes() > weights->bytes_read_per_token());
+  BOOST_TEST(scrubber.total_bytes() > weights->bytes_read_per_step());
 }
 
 BOOST_AUTO_TEST_CASE(one_flipped_bit_in_any_region_is_found_and_named) {

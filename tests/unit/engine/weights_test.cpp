@@ -490,7 +490,7 @@ BOOST_AUTO_TEST_CASE(the_memory_estimate_is_what_loading_takes) {
     const auto weights = loaded(make_synthetic_model(synthetic_model()), options);
     const std::uint64_t estimate =
         weights_memory_bytes(weights->config, *weights->file->find_tensor("token_embd.weight"), head);
-    const std::uint64_t packed = weights->bytes_read_per_token() + weights->embedding->bytes().size();
+    const std::uint64_t packed = weights->bytes_read_per_step() + weights->embedding->bytes().size();
     BOOST_TEST(estimate >= packed);
     // Norms and head scales are the rest.
     BOOST_TEST(estimate <= packed + 40000);
