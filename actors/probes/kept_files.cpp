@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,16 +44,29 @@ class kept_file {
 }  // namespace
 
 file_reader keep_files_open() {
-  auto files = std::make_shared<std::map<std::string, kept_file>>();
-  return [files](const std::string& path) -> std::optional<std::string> {
-    auto found = files->find(path);
-    if (found == files->end()) {
+  struct entry {
+    kept_file file;
+    std::uint64_t last_use;
+  };
+  struct kept {
+    std::map<std::string, entry> files;
+    std::uint64_t uses = 0;
+  };
+  return [k = std::make_shared<kept>()](const std::string& path) -> std::optional<std::string> {
+    auto& files = k->files;
+    auto found = files.find(path);
+    if (found == files.end()) {
       const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
       if (descriptor < 0) return std::nullopt;
-      found = files->emplace(path, kept_file(descriptor)).first;
+      if (files.size() >= max_kept_files)  // of processes that are gone, for example
+        files.erase(std::min_element(files.begin(), files.end(), [](const auto& a, const auto& b) {
+          return a.second.last_use < b.second.last_use;
+        }));
+      found = files.emplace(path, entry{kept_file(descriptor), 0}).first;
     }
-    auto text = found->second.read();
-    if (!text) files->erase(found);  // a cgroup that is gone, for example
+    found->second.last_use = ++k->uses;
+    auto text = found->second.file.read();
+    if (!text) files.erase(found);
     return text;
   };
 }

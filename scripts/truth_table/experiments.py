@@ -51,13 +51,13 @@ def injected(fault, **parameters):
     return cause
 
 
-def kill_worker(number):
+def kill_engine(number):
     def cause(x):
-        workers = x.server.workers()
-        if not workers:
-            raise RuntimeError("the server has no worker process")
-        for pid in workers:
-            os.kill(pid, number)
+        pid = x.server.engine_pid()
+        if not pid:
+            raise RuntimeError("the engine is no process of its own")
+        x.since = time.monotonic()
+        os.kill(pid, number)
         return nothing
     return cause
 
@@ -74,14 +74,15 @@ def stop_server(seconds):
 
 def model_file(change):
     def cause(x):
-        kept = x.model.with_suffix(".kept")
-        shutil.copy(x.model, kept)
-
-        def restore():
-            os.replace(kept, x.model)
         change(x.model)
-        return restore
+        return nothing
     return cause
+
+
+def move_away(x):
+    away = x.model.with_suffix(".away")
+    os.rename(x.model, away)
+    return lambda: os.rename(away, x.model)
 
 
 def truncate(path):
@@ -221,41 +222,42 @@ def drain(x):
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 ALL = [
-    Experiment("1", "worker hangs in a forward pass", NOT_READY, 5, injected("hang", seconds=20), heals=30,
-               lasts=0, needs="hang"),
-    Experiment("1b", "worker process stopped (SIGSTOP)", NOT_READY, 5, kill_worker(signal.SIGSTOP), heals=30, lasts=0,
+    Experiment("1", "engine hangs in a forward pass", NOT_READY, 5, injected("hang"), heals=30, lasts=0, needs="hang"),
+    Experiment("1b", "engine process stopped (SIGSTOP)", NOT_READY, 5, kill_engine(signal.SIGSTOP), heals=30, lasts=0,
                needs="hang"),
-    Experiment("2", "worker killed (SIGKILL) in mid-stream", NOT_READY, 1, kill_worker(signal.SIGKILL), heals=5,
+    Experiment("2", "engine process killed (SIGKILL) in mid-stream", NOT_READY, 1, kill_engine(signal.SIGKILL), heals=5,
                lasts=0, event="worker_restarted", needs="hang"),
-    Experiment("2b", "worker crashes (SIGSEGV)", NOT_READY, 1, injected("crash"), heals=5, lasts=0,
+    Experiment("2b", "engine crashes (SIGSEGV)", NOT_READY, 1, injected("crash", how="segv"), heals=5, lasts=0,
                event="worker_restarted", needs="crash"),
-    Experiment("3", "livelock: steps without tokens", NOT_READY, 35, injected("livelock", seconds=60), heals=30,
-               lasts=0, needs="livelock"),
+    Experiment("3", "livelock: steps without tokens", NOT_READY, 35, injected("livelock"), heals=30, lasts=0,
+               needs="livelock"),
+    Experiment("4", "deadlock: every block of the KV cache is lost, nothing can run", NOT_READY, 15, injected("kv-leak"),
+               heals=30, lasts=0, needs="kv-leak"),
     Experiment("5", "aggregator hangs", DEAD, 3, injected("aggregator-stall", seconds=6), heals=8, lasts=0),
     Experiment("5b", "aggregator crashes", OK, 1, injected("aggregator-crash"), event="aggregator_restarted",
                note="restarted before a snapshot gets old"),
     Experiment("6", "300 connections that never finish a request", OK, 1, many_connections),
-    Experiment("11", "NaN logits", NOT_READY, 2, injected("nan"), heals=30, lasts=0, needs="nan"),
+    Experiment("11", "NaN logits from now on", NOT_READY, 2, injected("nan", steps=0), heals=30, lasts=0, needs="nan"),
+    Experiment("11b", "NaN logits in one step", OK, 2, injected("nan"), needs="nan",
+               note="the request is tried again, a canary proves the engine"),
     Experiment("12", "a bit of the weights flips in memory", NOT_READY, 35, injected("bit-flip"), heals=30, lasts=0,
                needs="bit-flip"),
-    Experiment("13", "model file truncated", NOT_READY, 2, model_file(truncate), code="file_truncated",
+    Experiment("13", "model file truncated", NOT_READY, 2, model_file(truncate), heals=None, code="file_truncated",
                note="the weights are in memory and sound; a restart would fail"),
     Experiment("14", "model file replaced", NOT_READY, 2, model_file(replace), heals=None, code="file_replaced"),
-    Experiment("14b", "model file unlinked", NOT_READY, 2, model_file(os.unlink), heals=None, code="file_missing"),
+    Experiment("14b", "model file moved away, and back", NOT_READY, 2, move_away, code="file_missing"),
     Experiment("14c", "model file written to", NOT_READY, 2, model_file(write_to), heals=None, code="file_modified"),
-    Experiment("17", "memory above the unhealthy threshold", NOT_READY, 2, memory_to(6), code="memory_limit", heals=8,
-               lasts=0, options=memory_thresholds(2, 4)),
-    Experiment("17b", "memory above the degraded threshold", NOT_READY, 2, memory_to(6), code="memory_high", heals=8,
-               lasts=0, options=memory_thresholds(3, 30)),
+    Experiment("17", "memory above the unhealthy threshold", NOT_READY, 2, memory_to(9), code="memory_limit", heals=8,
+               lasts=0, options=memory_thresholds(5, 7)),
+    Experiment("17b", "memory above the degraded threshold", NOT_READY, 2, memory_to(9), code="memory_high", heals=8,
+               lasts=0, options=memory_thresholds(6, 30)),
     Experiment("20", "KV cache smaller than the load: sequences are preempted", OK, 1, lambda x: nothing,
                options=("--engine.kv-cache-mb=2",), lasts=6),
     Experiment("22", "queue saturated", NOT_READY, 3, fill_queue, heals=15, code="queue_saturated",
                options=("--engine.max-sequences=1", "--engine.max-queued=4"), load={"streams": 0, "bursts": False,
                                                                                 "long_prompts": False}),
-    Experiment("23", "high error rate of the engine", NOT_READY, 30, injected("failures", seconds=20), heals=90,
-               lasts=0, needs="failures", loses_streams=True),
-    Experiment("24", "throughput collapse: every step slow", NOT_READY, 35, injected("slow-step", seconds=50, ms=500),
-               heals=60, lasts=0, needs="slow-step"),
+    Experiment("24", "throughput collapse: every step fifty times slower", NOT_READY, 35,
+               injected("slow-step", factor=50, seconds=45), heals=60, lasts=0, needs="slow-step"),
     Experiment("25", "client that does not read", OK, 1, slow_client, options=("--http.write-timeout=1s",)),
     Experiment("26", "twenty clients that leave", OK, 1, leaving_clients),
     Experiment("27", "no file descriptor left", NOT_READY, 2, injected("file-exhaustion", seconds=4), heals=8, lasts=0,
@@ -267,8 +269,8 @@ ALL = [
     Experiment("31", "process stopped for a second", OK, 1.5, stop_server(1)),
     Experiment("31b", "process stopped for five seconds", OK, 1.5, stop_server(5), event="suspended"),
     Experiment("34", "SIGTERM: draining", NOT_READY, 1, drain, heals=None, lasts=0.2),
-    Experiment("35", "canary gives another hash", NOT_READY, 20, injected("wrong-results"), heals=30, lasts=0,
-               needs="wrong-results"),
+    Experiment("35", "canary of an idle engine does not come back", NOT_READY, 20, injected("hang"), heals=30, lasts=0,
+               needs="hang", load={"streams": 0, "bursts": False, "long_prompts": False}),
     Experiment("-", "CPU starvation: two busy loops a core", OK, 1, busy_loops, lasts=15),
 ]
 

@@ -95,17 +95,10 @@ class ServerProcess:
         _, body = self.request("GET", "/health/events")
         return json.loads(body).get("events", [])
 
-    def workers(self) -> list[int]:
-        """Process ids of the engine's child processes."""
-        found = []
-        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
-            try:
-                text = status.read_text()
-            except OSError:
-                continue
-            if re.search(rf"^PPid:\s+{self.process.pid}$", text, re.M):
-                found.append(int(status.parent.name))
-        return found
+    def engine_pid(self) -> int:
+        """Process that computes, where it is one of its own; 0 otherwise."""
+        _, body = self.request("GET", "/health")
+        return json.loads(body).get("processes", {}).get("engine", 0)
 
     def wait_ready(self, seconds=60):
         deadline = time.monotonic() + seconds

@@ -178,6 +178,20 @@ BOOST_AUTO_TEST_CASE(kept_files_are_read_anew_each_time) {
   ::unlink(path.c_str());
 }
 
+BOOST_AUTO_TEST_CASE(only_so_many_files_are_kept_open) {
+  process_meter meter;
+  meter();
+  const auto before = *meter().files;
+  const auto read = keep_files_open();
+  const std::string path = "/tmp/bitnet-kept-files-" + std::to_string(getpid()) + "-";
+  for (std::size_t i = 0; i < 2 * max_kept_files; ++i) {
+    std::ofstream(path + std::to_string(i)) << i;
+    BOOST_TEST(read(path + std::to_string(i)).value() == std::to_string(i));
+  }
+  BOOST_TEST(*meter().files == before + max_kept_files);
+  for (std::size_t i = 0; i < 2 * max_kept_files; ++i) ::unlink((path + std::to_string(i)).c_str());
+}
+
 BOOST_AUTO_TEST_CASE(pressure_is_read_from_the_right_line) {
   constexpr std::string_view text =
       "some avg10=12.50 avg60=1.00 avg300=0.00 total=5\nfull avg10=3.25 avg60=0.00 avg300=0.00 total=2\n";

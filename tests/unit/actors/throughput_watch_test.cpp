@@ -1,0 +1,87 @@
+#include "actors/throughput_watch.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace bitnet::actors;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A worker that computes without a pause.
+struct worker_model {
+  throughput_watch watch;
+  work_done work;
+  steady_time now{1000s};
+  std::optional<double> slow;
+
+  void run(std::chrono::seconds length, double step_seconds, std::uint64_t tokens_a_step,
+           std::uint64_t kv = 10) {
+    work.kv_blocks_used = kv;
+    double until_next = step_seconds;
+    for (auto left = std::chrono::milliseconds(length); left > 0ms; left -= 500ms) {
+      for (double t = 0.5; t >= until_next; until_next += step_seconds) {
+        ++work.steps;
+        work.tokens += tokens_a_step;
+        work.step_seconds += step_seconds;
+      }
+      until_next -= 0.5;
+      now += 500ms;
+      slow = watch.update(work, now);
+    }
+  }
+};
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(throughput_watch_rules, worker_model)
+
+BOOST_AUTO_TEST_CASE(steps_that_become_far_slower_are_a_collapse_after_a_while) {
+  run(30s, 0.01, 4);
+  BOOST_TEST(!slow);
+  run(19s, 0.2, 4);
+  BOOST_TEST(!slow);
+  run(4s, 0.2, 4);
+  BOOST_REQUIRE(slow.has_value());
+  BOOST_TEST(*slow > 15);
+  run(4s, 0.01, 4);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_CASE(a_few_times_slower_is_a_busy_machine_and_no_collapse) {
+  run(30s, 0.01, 4);
+  run(120s, 0.06, 4);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_CASE(larger_batches_and_longer_contexts_are_compared_with_their_like) {
+  run(30s, 0.01, 4, 10);
+  run(60s, 0.3, 256, 10);  // prompts
+  BOOST_TEST(!slow);
+  run(60s, 0.2, 4, 1000);  // long contexts
+  BOOST_TEST(!slow);
+  run(60s, 0.01, 4, 10);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_CASE(a_short_pause_of_the_machine_is_forgiven) {
+  run(30s, 0.01, 4);
+  run(10s, 0.3, 4);
+  run(10s, 0.01, 4);
+  run(15s, 0.3, 4);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_CASE(an_idle_engine_is_not_slow) {
+  run(30s, 0.01, 4);
+  run(30s, 0.2, 4);
+  BOOST_TEST(slow.has_value());
+  for (int i = 0; i < 100; ++i) slow = watch.update(work, now += 500ms);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_slow_from_the_start_is_what_is_usual) {
+  run(60s, 0.2, 4);
+  BOOST_TEST(!slow);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
