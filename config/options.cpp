@@ -143,6 +143,9 @@ std::vector<option> declare() {
                                 FIELD(http.idle_timeout)));
   all.push_back(duration_option("http.write-timeout", milliseconds{100}, hours{1},
                                 "time a client may take no byte of its answer", FIELD(http.write_timeout)));
+  all.push_back(duration_option("http.sse-ping", milliseconds{0}, hours{1},
+                                "a stream that is silent for so long gets a comment; 0: never",
+                                FIELD(http.sse_ping)));
 
   all.push_back(device_option());
   all.push_back(choice_option("engine.isolation", isolations,

@@ -25,6 +25,7 @@ struct server_config {
     milliseconds header_timeout{10'000};
     milliseconds idle_timeout{75'000};
     milliseconds write_timeout{30'000};
+    milliseconds sse_ping{15'000};
   } http;
 
   struct engine_section {

@@ -15,6 +15,7 @@ void connection::start_exchange(time_point now) {
   x.started = now;
   x.channel = std::make_shared<response_channel>(origin_.wake);
   auto request = std::move(x.request);
+  request.client_address = origin_.remote_address;
   try {
     x.handle = environment_.api.start(std::move(request), make_writer(x.channel));
   } catch (...) {

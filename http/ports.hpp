@@ -61,6 +61,7 @@ struct api_request {
   std::string body;
   std::string request_id;  ///< the client's x-request-id, or one of ours
   header_list headers;     ///< names in lower case
+  std::string client_address;
 };
 
 /// An exchange that the API works on. Destroying the handle, or `cancel`, says that the client is gone.

@@ -9,6 +9,8 @@
 
 #include <caf/all.hpp>
 
+#include <functional>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -80,6 +82,20 @@ void answer_fault(caf::event_based_actor*, const std::shared_ptr<actors::fault_i
     respond_error(*writer, body.error());
 }
 
+std::optional<completion_kind> kind_of(std::string_view path) {
+  if (path == "/v1/completions") return completion_kind::text;
+  if (path == "/v1/chat/completions") return completion_kind::chat;
+  if (path == "/v1/inference") return completion_kind::inference;
+  return std::nullopt;
+}
+
+/// Clients are told apart by their key, and without one by their address.
+std::uint64_t client_of(const http::api_request& request) {
+  for (const auto& [name, value] : request.headers)
+    if (name == "authorization") return std::hash<std::string>{}(value);
+  return std::hash<std::string>{}(request.client_address);
+}
+
 /// An actor that answers and ends.
 void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& context,
                  const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
@@ -95,9 +111,9 @@ void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& co
 
 std::vector<http::api_route> api_routes(bool with_faults) {
   std::vector<http::api_route> routes{{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
-                                      {"GET", "/v1/models"},       {"GET", "/v1/models/{id}"},
-                                      {"POST", "/tokenize"},       {"POST", "/detokenize"},
-                                      {"GET", "/openapi.json"}};
+                                      {"POST", "/v1/inference"},   {"GET", "/v1/models"},
+                                      {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
+                                      {"POST", "/detokenize"},     {"GET", "/openapi.json"}};
   if (with_faults) {
     routes.push_back({"GET", faults_path});
     routes.push_back({"POST", faults_path});
@@ -106,16 +122,16 @@ std::vector<http::api_route> api_routes(bool with_faults) {
 }
 
 api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters,
+                               std::chrono::milliseconds ping_period,
                                std::shared_ptr<actors::fault_injection> faults)
-    : context_(std::make_shared<api_context>(service, counters)), faults_(std::move(faults)) {}
+    : context_(std::make_shared<api_context>(service, counters, ping_period)), faults_(std::move(faults)) {}
 
 std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request request,
                                                           std::shared_ptr<http::response_writer> writer) {
   auto& system = context_->service.system();
-  if (request.path == "/v1/completions" || request.path == "/v1/chat/completions") {
-    const auto kind = request.path == "/v1/completions" ? completion_kind::text : completion_kind::chat;
-    auto exchange =
-        system.spawn(completion_exchange, context_, kind, std::move(request.body), std::move(writer));
+  if (const auto kind = kind_of(request.path)) {
+    completion_call call{*kind, std::move(request.body), client_of(request)};
+    auto exchange = system.spawn(completion_exchange, context_, std::move(call), std::move(writer));
     return std::make_unique<actor_exchange>(caf::actor_cast<caf::actor>(exchange));
   }
   if (faults_ && request.path == faults_path)

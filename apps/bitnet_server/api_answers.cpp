@@ -50,6 +50,10 @@ openai::api_error no_model_yet() {
   return make(503, "unavailable_error", "no_model", "the model is not loaded; /health says why");
 }
 
+openai::api_error deadline_exceeded() {
+  return make(408, "timeout_error", "deadline_exceeded", "the request was not finished within its timeout");
+}
+
 std::optional<openai::api_error> check_model_name(std::string_view name, const engine::model& model) {
   if (name.empty() || name == model.id) return std::nullopt;
   return openai::model_not_found(name);
@@ -64,6 +68,7 @@ void respond_error(http::response_writer& writer, const openai::api_error& error
   if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
   if (error.code == actors::to_string(actors::error_code::request_quarantined))
     headers.emplace_back("x-should-retry", "false");  // OpenAI's own clients try a 500 again
+  if (error.status == 408) headers.emplace_back("x-should-retry", "false");
   writer.respond(error.status, std::move(headers), openai::render_error(error));
 }
 

@@ -17,6 +17,9 @@ http::openai::api_error to_api_error(const actors::failure& failure);
 /// 503: no model is loaded (yet).
 http::openai::api_error no_model_yet();
 
+/// 408: the time that the request set itself is over. Clients must not simply try again.
+http::openai::api_error deadline_exceeded();
+
 /// Nothing where `name` is empty or names `model`.
 std::optional<http::openai::api_error> check_model_name(std::string_view name, const engine::model& model);
 

@@ -255,7 +255,7 @@ int serve(const config::server_config& config) {
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};
-  api_dispatcher api{**service, counters, faults};
+  api_dispatcher api{**service, counters, config.http.sse_ping, faults};
   auto server = http::server::start(server_options(config), probes, api);
   if (!server) {
     (*service)->stop(milliseconds{0}, hard_stop);

@@ -2,6 +2,7 @@
 
 #include "apps/bitnet_server/api_answers.hpp"
 #include "engine/chat_template.hpp"
+#include "engine/grammar/json_schema.hpp"
 
 #include <fmt/format.h>
 
@@ -51,30 +52,49 @@ completion_answer::~completion_answer() {
 }
 
 openai::api_result<void> completion_answer::prepare(std::shared_ptr<api_context> context,
-                                                    completion_kind kind, const std::string& body,
+                                                    const completion_call& call,
                                                     std::shared_ptr<http::response_writer> writer) {
   context_ = std::move(context);
   context_->counters.begin();
   started_ = std::chrono::steady_clock::now();
   writer_ = std::move(writer);
-  kind_ = kind;
+  kind_ = call.kind;
+  client_ = call.client;
   model_ = context_->service.model();
   if (!model_) return tl::unexpected(no_model_yet());
-  auto made = kind == completion_kind::text ? make_text_choices(body) : make_chat_choices(body);
+  auto made = kind_ == completion_kind::chat ? make_chat_choices(call) : make_text_choices(call);
   if (!made) return made;
-  identity_.response.id = fmt::format("{}-{:016x}{:08x}", kind == completion_kind::text ? "cmpl" : "chatcmpl",
+  identity_.response.id = fmt::format("{}-{:016x}{:08x}", kind_ == completion_kind::chat ? "chatcmpl" : "cmpl",
                                       random_seed(), choices_.front().request.id & 0xFFFFFFFFU);
+  if (!callable_.empty())
+    for (auto& choice : choices_) choice.call_id = fmt::format("call_{:016x}{:04x}", random_seed(), choice.index);
   identity_.response.created = std::time(nullptr);
   identity_.response.model = model_->id;
   identity_.announces_usage = parameters_.include_usage;
   return {};
 }
 
-openai::api_result<void> completion_answer::make_text_choices(const std::string& body) {
-  auto request = openai::parse_completion_request(body);
+std::optional<std::chrono::milliseconds> completion_answer::timeout() const noexcept {
+  if (!(parameters_.timeout_seconds > 0)) return std::nullopt;
+  return std::chrono::milliseconds(static_cast<std::int64_t>(parameters_.timeout_seconds * 1000) + 1);
+}
+
+/// Looks at the schema before a worker does: here the error can say which member is wrong.
+openai::api_result<void> completion_answer::check_schema() const {
+  if (parameters_.json_schema.empty()) return {};
+  const auto compiled = engine::grammar::compile_json_schema(parameters_.json_schema);
+  if (compiled) return {};
+  return tl::unexpected(openai::bad_request(callable_.empty() ? "response_format" : "tools",
+                                            openai::codes::invalid_value, compiled.error().message));
+}
+
+openai::api_result<void> completion_answer::make_text_choices(const completion_call& call) {
+  auto request = call.kind == completion_kind::inference ? openai::parse_inference_request(call.body)
+                                                         : openai::parse_completion_request(call.body);
   if (!request) return tl::unexpected(request.error());
   parameters_ = std::move(request->parameters);
   if (auto wrong = check_model_name(parameters_.model, *model_)) return tl::unexpected(*wrong);
+  if (auto usable = check_schema(); !usable) return usable;
   seed_ = parameters_.sampling.seed.value_or(random_seed());
   std::uint32_t index = 0;
   for (const auto& prompt : request->prompts) {
@@ -93,11 +113,13 @@ openai::api_result<void> completion_answer::make_text_choices(const std::string&
   return {};
 }
 
-openai::api_result<void> completion_answer::make_chat_choices(const std::string& body) {
-  auto request = openai::parse_chat_request(body);
+openai::api_result<void> completion_answer::make_chat_choices(const completion_call& call) {
+  auto request = openai::parse_chat_request(call.body);
   if (!request) return tl::unexpected(request.error());
   parameters_ = std::move(request->parameters);
+  callable_ = std::move(request->callable);
   if (auto wrong = check_model_name(parameters_.model, *model_)) return tl::unexpected(*wrong);
+  if (auto usable = check_schema(); !usable) return usable;
   seed_ = parameters_.sampling.seed.value_or(random_seed());
   std::vector<engine::chat_message> messages;
   for (auto& m : request->messages) messages.push_back({std::move(m.role), std::move(m.content)});
@@ -116,7 +138,7 @@ openai::api_result<void> completion_answer::add_choices(std::vector<engine::toke
         openai::bad_request("prompt", openai::codes::invalid_value, "prompt must not be empty"));
   if (prompt.size() >= context) {
     auto e =
-        openai::bad_request(kind_ == completion_kind::text ? "prompt" : "messages", "context_length_exceeded",
+        openai::bad_request(kind_ == completion_kind::chat ? "messages" : "prompt", "context_length_exceeded",
                             fmt::format("the prompt has {} tokens; the model's context holds {}, the answer "
                                         "included: send a shorter prompt",
                                         prompt.size(), context));
@@ -138,6 +160,9 @@ openai::api_result<void> completion_answer::add_choices(std::vector<engine::toke
     if (!parameters_.ignore_eos) r.stop_tokens = model_->tokens->stop_tokens();
     r.want_logprobs = parameters_.want_logprobs;
     r.top_logprobs = parameters_.top_logprobs;
+    r.json_schema = parameters_.json_schema;
+    r.priority = parameters_.priority;
+    r.client = client_;
     choices_.push_back(std::move(choice));
   }
   return {};
@@ -149,14 +174,29 @@ completion_choice* completion_answer::find(engine::request_id id) noexcept {
   return found == choices_.end() ? nullptr : &*found;
 }
 
+void completion_answer::write(std::string event) {
+  silent_ = false;
+  writer_->write(std::move(event));
+}
+
+void completion_answer::ping() {
+  if (streaming_ && silent_) writer_->write(std::string{openai::stream_ping});
+  silent_ = true;
+}
+
 void completion_answer::begin_stream() {
+  if (!queued_) queued_ = std::chrono::steady_clock::now() - started_;
   if (!parameters_.stream || streaming_) return;
   streaming_ = true;
   writer_->begin_stream(
       200,
       {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
   if (kind_ == completion_kind::chat)
-    for (const auto& choice : choices_) writer_->write(openai::chat_role_chunk(identity_, choice.index));
+    for (const auto& choice : choices_) {
+      write(openai::chat_role_chunk(identity_, choice.index));
+      if (callable_.size() == 1)
+        write(openai::chat_call_chunk(identity_, choice.index, choice.call_id, {callable_.front().name, ""}));
+    }
 }
 
 openai::token_record completion_answer::describe(const engine::sampled_token& token) const {
@@ -180,7 +220,8 @@ bool completion_answer::take(completion_choice& choice, const std::vector<engine
 }
 
 void completion_answer::deliver(completion_choice& choice, openai::assembled_text piece) {
-  if (!streaming_) {
+  // Which of several functions is called is only sure at the end.
+  if (!streaming_ || callable_.size() > 1) {
     choice.text += piece.text;
     std::move(piece.records.begin(), piece.records.end(), std::back_inserter(choice.records));
     return;
@@ -188,19 +229,34 @@ void completion_answer::deliver(completion_choice& choice, openai::assembled_tex
   if (piece.text.empty() && piece.records.empty()) return;
   openai::choice_delta delta{choice.index, std::move(piece.text), std::nullopt};
   if (parameters_.want_logprobs) delta.logprobs = std::move(piece.records);
-  writer_->write(kind_ == completion_kind::text ? openai::completion_chunk(identity_, delta)
-                                                : openai::chat_chunk(identity_, delta));
+  if (kind_ != completion_kind::chat)
+    write(openai::completion_chunk(identity_, delta));
+  else if (callable_.empty())
+    write(openai::chat_chunk(identity_, delta));
+  else
+    write(openai::chat_arguments_chunk(identity_, delta));
+}
+
+/// Makes the finished text the call that it is. What was cut off stays text, where it does not even name the
+/// function.
+void completion_answer::finish_call(completion_choice& choice) {
+  choice.call = openai::parse_tool_call(callable_, choice.text);
+  if (!streaming_ || callable_.size() == 1) return;
+  if (choice.call) return write(openai::chat_call_chunk(identity_, choice.index, choice.call_id, *choice.call));
+  openai::choice_delta delta{choice.index, choice.text, std::nullopt};
+  write(openai::chat_chunk(identity_, delta));
 }
 
 void completion_answer::finish(completion_choice& choice, openai::finish_reason reason) {
   auto rest = choice.assembler.finish(choice.utf8.finish());
   if (rest.stopped) reason = openai::finish_reason::stop;
   deliver(choice, std::move(rest));
+  if (!callable_.empty()) finish_call(choice);
+  if (choice.call && reason == openai::finish_reason::stop) reason = openai::finish_reason::tool_calls;
   choice.finish = reason;
   if (streaming_)
-    writer_->write(kind_ == completion_kind::text
-                       ? openai::completion_finish_chunk(identity_, choice.index, reason)
-                       : openai::chat_finish_chunk(identity_, choice.index, reason));
+    write(kind_ == completion_kind::chat ? openai::chat_finish_chunk(identity_, choice.index, reason)
+                                         : openai::completion_finish_chunk(identity_, choice.index, reason));
 }
 
 bool completion_answer::complete() const noexcept {
@@ -225,21 +281,41 @@ void completion_answer::conclude() {
   outcome_ = request_counters::outcome::succeeded;
   if (streaming_) {
     if (parameters_.include_usage)
-      writer_->write(kind_ == completion_kind::text ? openai::completion_usage_chunk(identity_, usage())
-                                                    : openai::chat_usage_chunk(identity_, usage()));
-    writer_->write(std::string{openai::stream_end});
+      write(kind_ == completion_kind::chat ? openai::chat_usage_chunk(identity_, usage())
+                                           : openai::completion_usage_chunk(identity_, usage()));
+    write(std::string{openai::stream_end});
     writer_->end_stream();
     return;
   }
   std::vector<openai::response_choice> done;
   for (auto& c : choices_) {
-    openai::response_choice r{c.index, std::move(c.text), std::nullopt, *c.finish};
+    openai::response_choice r;
+    r.index = c.index;
+    r.text = std::move(c.text);
+    r.finish = *c.finish;
+    r.call = std::move(c.call);
+    r.call_id = std::move(c.call_id);
     if (parameters_.want_logprobs) r.logprobs = std::move(c.records);
     done.push_back(std::move(r));
   }
-  respond_json(*writer_, kind_ == completion_kind::text
-                             ? openai::render_completion(identity_.response, done, usage())
-                             : openai::render_chat(identity_.response, done, usage()));
+  respond_json(*writer_, render(done));
+}
+
+std::string completion_answer::render(const std::vector<openai::response_choice>& done) const {
+  switch (kind_) {
+    case completion_kind::text:
+      return openai::render_completion(identity_.response, done, usage());
+    case completion_kind::chat:
+      return openai::render_chat(identity_.response, done, usage());
+    case completion_kind::inference:
+      break;
+  }
+  const auto seconds = [](auto duration) { return std::chrono::duration<double>(duration).count(); };
+  openai::inference_figures figures;
+  figures.tokens = usage().completion_tokens;
+  figures.seconds = seconds(std::chrono::steady_clock::now() - started_);
+  figures.queue_seconds = seconds(queued_.value_or(std::chrono::steady_clock::duration::zero()));
+  return openai::render_inference(done.front().text, figures);
 }
 
 void completion_answer::fail(const openai::api_error& error) {
@@ -247,7 +323,7 @@ void completion_answer::fail(const openai::api_error& error) {
   const bool refusal = error.status < 500 || (error.status == 503 && !streaming_);
   outcome_ = refusal ? request_counters::outcome::client_error : request_counters::outcome::failed;
   if (streaming_) {
-    writer_->write(openai::render_error_event(error));
+    write(openai::render_error_event(error));
     writer_->end_stream();
   } else {
     respond_error(*writer_, error);

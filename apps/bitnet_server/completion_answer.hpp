@@ -15,7 +15,14 @@
 
 namespace bitnet::apps {
 
-enum class completion_kind : std::uint8_t { text, chat };
+enum class completion_kind : std::uint8_t { text, chat, inference };
+
+/// What a client asks for.
+struct completion_call {
+  completion_kind kind;
+  std::string body;
+  std::uint64_t client = 0;  ///< whose turn it takes: engine::generation_request::client
+};
 
 /// One choice of an answer: a sequence that a worker generates.
 struct completion_choice {
@@ -27,6 +34,8 @@ struct completion_choice {
   std::vector<http::openai::token_record> records;  ///< of a plain answer
   engine::generation_usage usage;
   std::optional<http::openai::finish_reason> finish;
+  std::string call_id;  ///< of a tool call
+  std::optional<http::openai::tool_call> call;
 };
 
 /// The answer to one completion request as it comes into being. Lives in its actor; touched by nobody else.
@@ -38,15 +47,20 @@ class completion_answer {
   completion_answer& operator=(const completion_answer&) = delete;
 
   /// Parses the body, renders the prompts and makes the choices. The error is for the client.
-  http::openai::api_result<void> prepare(std::shared_ptr<api_context> context, completion_kind kind,
-                                         const std::string& body,
+  http::openai::api_result<void> prepare(std::shared_ptr<api_context> context, const completion_call& call,
                                          std::shared_ptr<http::response_writer> writer);
+
+  /// How long the request may take; nothing where it does not say.
+  std::optional<std::chrono::milliseconds> timeout() const noexcept;
 
   std::vector<completion_choice>& choices() noexcept { return choices_; }
   completion_choice* find(engine::request_id id) noexcept;
 
-  /// Begins the stream, where the client wants one and it has not begun.
+  /// A worker has the choices: begins the stream, where the client wants one and it has not begun.
   void begin_stream();
+
+  /// Where the stream has been silent since the last call: sends a comment, which keeps it open.
+  void ping();
 
   /// Takes tokens; sends what can be sent. Returns true where a stop string ended the choice.
   bool take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens);
@@ -62,11 +76,15 @@ class completion_answer {
   void fail(const http::openai::api_error& error);
 
  private:
-  http::openai::api_result<void> make_text_choices(const std::string& body);
-  http::openai::api_result<void> make_chat_choices(const std::string& body);
+  http::openai::api_result<void> make_text_choices(const completion_call& call);
+  http::openai::api_result<void> make_chat_choices(const completion_call& call);
+  http::openai::api_result<void> check_schema() const;
   http::openai::api_result<void> add_choices(std::vector<engine::token_id> prompt, std::uint32_t first_index);
   http::openai::token_record describe(const engine::sampled_token& token) const;
   void deliver(completion_choice& choice, http::openai::assembled_text piece);
+  void finish_call(completion_choice& choice);
+  void write(std::string event);
+  std::string render(const std::vector<http::openai::response_choice>& done) const;
   http::openai::usage_counts usage() const;
 
   completion_kind kind_ = completion_kind::text;
@@ -76,8 +94,12 @@ class completion_answer {
   http::openai::generation_parameters parameters_;
   http::openai::stream_identity identity_;
   std::vector<completion_choice> choices_;
+  std::vector<http::openai::tool_definition> callable_;
   std::uint64_t seed_ = 0;
+  std::uint64_t client_ = 0;
   bool streaming_ = false;
+  bool silent_ = true;  ///< nothing was written since the last ping
+  std::optional<std::chrono::steady_clock::duration> queued_;
   request_counters::outcome outcome_ = request_counters::outcome::client_error;
   std::chrono::steady_clock::time_point started_{};
 };

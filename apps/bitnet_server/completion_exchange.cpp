@@ -69,17 +69,28 @@ void on_frame(self_pointer self, const actors::router_actor& router, const actor
 }  // namespace
 
 exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared_ptr<api_context> context,
-                                                  completion_kind kind, std::string body,
+                                                  completion_call call,
                                                   std::shared_ptr<http::response_writer> writer) {
   const auto router = context->service.router();
-  if (auto prepared = self->state.prepare(std::move(context), kind, body, std::move(writer)); !prepared) {
+  const auto ping_period = context->ping_period;
+  if (auto prepared = self->state.prepare(std::move(context), call, std::move(writer)); !prepared) {
     self->state.fail(prepared.error());
     self->quit();
   } else {
     for (auto& choice : self->state.choices()) submit(self, router, choice);
+    if (ping_period.count() > 0) self->delayed_send(self, ping_period, actors::tick_atom::value);
+    if (const auto timeout = self->state.timeout()) self->delayed_send(self, *timeout, actors::stop_atom::value);
   }
   return {
       [self, router](const actors::token_frame& frame) { on_frame(self, router, frame); },
+      [self, ping_period](actors::tick_atom) {
+        self->state.ping();
+        self->delayed_send(self, ping_period, actors::tick_atom::value);
+      },
+      [self](actors::stop_atom) {
+        self->state.fail(deadline_exceeded());
+        self->quit();
+      },
   };
 }
 

@@ -1,6 +1,7 @@
 #include "http/openai/generation_parameters.hpp"
 #include "http/openai/request.hpp"
 
+#include <boost/json/serialize.hpp>
 #include <fmt/core.h>
 
 #include <array>
@@ -35,26 +36,63 @@ void read_parts(object_reader& reader, const json::array& parts, std::string& ou
   }
 }
 
+/// An assistant's earlier tool calls, as it would write them.
+void read_tool_calls(object_reader& reader, std::string& out) {
+  const json::value* value = reader.find("tool_calls");
+  if (value == nullptr) return;
+  const json::array* calls = value->if_array();
+  if (calls == nullptr) return reader.fail("tool_calls", codes::invalid_type, "must be an array");
+  for (const json::value& call : *calls) {
+    const json::object* object = call.if_object();
+    const json::value* function = object == nullptr ? nullptr : object->if_contains("function");
+    const json::object* named = function == nullptr ? nullptr : function->if_object();
+    const json::value* name = named == nullptr ? nullptr : named->if_contains("name");
+    const json::value* arguments = named == nullptr ? nullptr : named->if_contains("arguments");
+    if (name == nullptr || !name->is_string() || arguments == nullptr || !arguments->is_string()) {
+      return reader.fail("tool_calls", codes::invalid_type,
+                         "must hold objects with a \"function\" of the strings \"name\" and \"arguments\"");
+    }
+    if (!out.empty()) out.push_back('\n');
+    out += fmt::format(R"({{"name": {}, "arguments": {}}})", json::serialize(*name),
+                       std::string_view(arguments->get_string()));
+  }
+}
+
+void read_content(object_reader& reader, request_message& out) {
+  const json::value* content = reader.find("content");
+  const bool has_calls = out.role == "assistant" && reader.find("tool_calls") != nullptr;
+  if (content == nullptr && !has_calls)
+    return reader.fail("content", codes::missing_parameter, "is required");
+  if (content != nullptr) {
+    if (const json::string* text = content->if_string()) {
+      out.content.assign(text->data(), text->size());
+    } else if (const json::array* parts = content->if_array()) {
+      read_parts(reader, *parts, out.content);
+    } else {
+      reader.fail("content", codes::invalid_type,
+                  fmt::format("must be a string or an array of text parts, not {}", kind_name(*content)));
+    }
+  }
+  if (has_calls) read_tool_calls(reader, out.content);
+}
+
 void read_message(object_reader& reader, request_message& out) {
   if (reader.find("role") == nullptr) return reader.fail("role", codes::missing_parameter, "is required");
   reader.string("role", out.role);
   if (reader.error()) return;
-  if (out.role == "tool" || out.role == "function") {
-    return reader.fail("role", codes::unsupported_value, "is for tool calls, which are not supported");
+  if (out.role == "function") {
+    return reader.fail("role", codes::unsupported_value, "is not supported; use the role \"tool\"");
   }
-  if (out.role != "system" && out.role != "developer" && out.role != "user" && out.role != "assistant") {
-    return reader.fail("role", codes::invalid_value, "must be system, developer, user or assistant");
+  if (out.role != "system" && out.role != "developer" && out.role != "user" && out.role != "assistant" &&
+      out.role != "tool") {
+    return reader.fail("role", codes::invalid_value, "must be system, developer, user, assistant or tool");
   }
-  const json::value* content = reader.find("content");
-  if (content == nullptr) return reader.fail("content", codes::missing_parameter, "is required");
-  if (const json::string* text = content->if_string()) {
-    out.content.assign(text->data(), text->size());
-  } else if (const json::array* parts = content->if_array()) {
-    read_parts(reader, *parts, out.content);
-  } else {
-    reader.fail("content", codes::invalid_type,
-                fmt::format("must be a string or an array of text parts, not {}", kind_name(*content)));
-  }
+  std::string name;
+  reader.string("name", name);
+  reader.string("tool_call_id", name);
+  read_content(reader, out);
+  // The templates know no tools; what one answered is news from outside, as the user's words are.
+  if (out.role == "tool") out.role = "user";
 }
 
 void read_messages(object_reader& reader, const request_limits& limits, std::vector<request_message>& out) {
@@ -103,10 +141,6 @@ void read_logprobs(object_reader& reader, generation_parameters& out) {
   }
 }
 
-bool is_empty_array(const json::value& value) {
-  return value.is_array() && value.get_array().empty();
-}
-
 bool is_text_only(const json::value& modalities) {
   const json::array* list = modalities.if_array();
   return list != nullptr && list->size() == 1 && list->front().is_string() &&
@@ -114,21 +148,6 @@ bool is_text_only(const json::value& modalities) {
 }
 
 void refuse_unsupported(object_reader& reader) {
-  for (const std::string_view name : {"tools", "functions"}) {
-    const json::value* list = reader.find(name);
-    if (list != nullptr && !is_empty_array(*list)) {
-      reader.fail(name, codes::unsupported_parameter,
-                  "is not supported: the models are not taught to call tools");
-    }
-  }
-  for (const std::string_view name : {"tool_choice", "function_call"}) {
-    const json::value* choice = reader.find(name);
-    const bool harmless = choice != nullptr && choice->is_string() &&
-                          (choice->get_string() == "none" || choice->get_string() == "auto");
-    if (choice != nullptr && !harmless) {
-      reader.fail(name, codes::unsupported_parameter, "is not supported other than as \"none\" or \"auto\"");
-    }
-  }
   for (const std::string_view name : {"audio", "web_search_options"}) {
     if (reader.find(name) != nullptr) reader.fail(name, codes::unsupported_parameter, "is not supported");
   }
@@ -136,6 +155,16 @@ void refuse_unsupported(object_reader& reader) {
   if (modalities != nullptr && !is_text_only(*modalities)) {
     reader.fail("modalities", codes::unsupported_value, "is not supported other than as [\"text\"]");
   }
+}
+
+/// Puts the instructions where a system message stands, or would.
+void instruct(std::vector<request_message>& messages, const std::vector<tool_definition>& callable) {
+  auto text = tool_instructions(callable);
+  auto& first = messages.front();
+  if (first.role == "system" || first.role == "developer")
+    first.content += "\n\n" + text;
+  else
+    messages.insert(messages.begin(), {"system", std::move(text)});
 }
 
 }  // namespace
@@ -149,8 +178,13 @@ api_result<chat_request> parse_chat_request(std::string_view body, const request
   read_max_tokens(reader, request.parameters);
   read_logprobs(reader, request.parameters);
   refuse_unsupported(reader);
+  request.callable = read_tools(reader);
   if (!reader.error()) read_messages(reader, limits, request.messages);
   if (reader.error()) return tl::unexpected(*reader.error());
+  if (!request.callable.empty()) {
+    request.parameters.json_schema = tool_call_schema(request.callable);
+    instruct(request.messages, request.callable);
+  }
   return request;
 }
 

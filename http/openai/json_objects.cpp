@@ -61,6 +61,8 @@ json::string json_name(finish_reason finish) {
       return json::string("stop");
     case finish_reason::length:
       return json::string("length");
+    case finish_reason::tool_calls:
+      return json::string("tool_calls");
   }
   return json::string("stop");
 }

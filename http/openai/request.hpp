@@ -1,6 +1,7 @@
 #pragma once
 
 #include "http/openai/api_error.hpp"
+#include "http/openai/tools.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -50,6 +51,9 @@ struct generation_parameters {
   bool ignore_eos = false;     ///< extension: generate on after an end-of-sequence token
   bool want_logprobs = false;
   std::uint32_t top_logprobs = 0;  ///< alternatives a token, 0 to 20
+  std::string json_schema;         ///< what the text must be valid for; empty: any text
+  double timeout_seconds = 0;      ///< extension: give up after this time; 0: never
+  std::int32_t priority = 0;       ///< extension, as in vLLM: smaller ones leave the queue first
 };
 
 /// Text, or token ids that are taken as they are.
@@ -61,13 +65,14 @@ struct completion_request {
 };
 
 struct request_message {
-  std::string role;     ///< system, developer, user or assistant
-  std::string content;  ///< text parts joined by line feeds
+  std::string role;     ///< system, developer, user or assistant; a tool's answer comes from the user
+  std::string content;  ///< text parts joined by line feeds; of an assistant's tool calls: them as JSON
 };
 
 struct chat_request {
   generation_parameters parameters;
-  std::vector<request_message> messages;  ///< at least one
+  std::vector<request_message> messages;  ///< at least one; the instructions for `callable` are among them
+  std::vector<tool_definition> callable;  ///< the answer must call one of them; empty: it is text
 };
 
 struct tokenize_request {
@@ -86,6 +91,10 @@ struct detokenize_request {
 /// the last counts. Never throws.
 api_result<completion_request> parse_completion_request(std::string_view body,
                                                         const request_limits& limits = {});
+/// BitNet.rs's {"prompt", "max_tokens"?, "model"?, "temperature"?, "top_p"?, "top_k"?, "repetition_penalty"?,
+/// "priority"?, "device_preference"?, "quantization_hint"?, "timeout_ms"?}.
+api_result<completion_request> parse_inference_request(std::string_view body,
+                                                       const request_limits& limits = {});
 api_result<chat_request> parse_chat_request(std::string_view body, const request_limits& limits = {});
 
 /// {"content" or "text" or "prompt", "add_special"?, "parse_special"?, "model"?}

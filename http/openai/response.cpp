@@ -68,6 +68,27 @@ std::string whole(const response_identity& identity, std::string_view object, js
   return json::serialize(document);
 }
 
+json::object call_object(std::string_view id, const tool_call& call) {
+  json::object function;
+  function["name"] = json_text(call.name);
+  function["arguments"] = json_text(call.arguments);
+  json::object object;
+  object["id"] = json_text(id);
+  object["type"] = "function";
+  object["function"] = std::move(function);
+  return object;
+}
+
+/// A delta with the one call of an answer.
+json::object call_delta(json::object call) {
+  json::object indexed;
+  indexed["index"] = 0;
+  for (auto& [key, value] : call) indexed[key] = std::move(value);
+  json::object delta;
+  delta["tool_calls"] = json::array{std::move(indexed)};
+  return delta;
+}
+
 json::object model_object(const model_entry& model) {
   json::object object;
   object["id"] = json_text(model.id);
@@ -95,8 +116,9 @@ std::string render_chat(const response_identity& identity, const std::vector<res
   for (const response_choice& choice : choices) {
     json::object message;
     message["role"] = "assistant";
-    message["content"] = json_text(choice.text);
+    message["content"] = choice.call ? json::value(nullptr) : json::value(json_text(choice.text));
     message["refusal"] = nullptr;
+    if (choice.call) message["tool_calls"] = json::array{call_object(choice.call_id, *choice.call)};
     json::object entry;
     entry["index"] = choice.index;
     entry["message"] = std::move(message);
@@ -136,12 +158,41 @@ std::string chat_chunk(const stream_identity& stream, const choice_delta& delta)
                chat_delta_choice(delta.index, std::move(content), delta.logprobs, std::nullopt));
 }
 
+std::string chat_call_chunk(const stream_identity& stream, std::uint32_t index, std::string_view call_id,
+                            const tool_call& call) {
+  return chunk(stream, chat_chunk_name,
+               chat_delta_choice(index, call_delta(call_object(call_id, call)), std::nullopt, std::nullopt));
+}
+
+std::string chat_arguments_chunk(const stream_identity& stream, const choice_delta& delta) {
+  json::object function;
+  function["arguments"] = json_text(delta.text);
+  json::object call;
+  call["function"] = std::move(function);
+  return chunk(stream, chat_chunk_name,
+               chat_delta_choice(delta.index, call_delta(std::move(call)), delta.logprobs, std::nullopt));
+}
+
 std::string chat_finish_chunk(const stream_identity& stream, std::uint32_t index, finish_reason finish) {
   return chunk(stream, chat_chunk_name, chat_delta_choice(index, json::object(), std::nullopt, finish));
 }
 
 std::string chat_usage_chunk(const stream_identity& stream, const usage_counts& usage) {
   return usage_chunk(stream, chat_chunk_name, usage);
+}
+
+std::string render_inference(std::string_view text, const inference_figures& figures) {
+  json::object document;
+  document["text"] = json_text(text);
+  document["tokens_generated"] = figures.tokens;
+  document["inference_time_ms"] = static_cast<std::uint64_t>(figures.seconds * 1e3);
+  document["tokens_per_second"] = figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0;
+  document["device_used"] = "Cpu";
+  document["quantization_type"] = "W1.58A8";
+  document["batch_id"] = nullptr;
+  document["batch_size"] = nullptr;
+  document["queue_time_ms"] = static_cast<std::uint64_t>(figures.queue_seconds * 1e3);
+  return json::serialize(document);
 }
 
 std::string render_model_list(const std::vector<model_entry>& models) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "http/openai/tools.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -25,7 +27,7 @@ struct usage_counts {
   std::uint64_t cached_tokens = 0;  ///< of the prompt
 };
 
-enum class finish_reason : std::uint8_t { stop, length };
+enum class finish_reason : std::uint8_t { stop, length, tool_calls };
 
 /// A token with its logarithm of probability. `bytes` need not be valid UTF-8.
 struct token_probability {
@@ -46,6 +48,8 @@ struct response_choice {
   std::string text;  ///< valid UTF-8
   std::optional<std::vector<token_record>> logprobs;
   finish_reason finish = finish_reason::stop;
+  std::optional<tool_call> call;  ///< of a chat; `text` is not shown then
+  std::string call_id;
 };
 
 /// A piece of a choice in a stream.
@@ -75,6 +79,10 @@ std::string completion_usage_chunk(const stream_identity& stream, const usage_co
 /// The first chunk of a choice: it names the role.
 std::string chat_role_chunk(const stream_identity& stream, std::uint32_t index);
 std::string chat_chunk(const stream_identity& stream, const choice_delta& delta);
+/// The first chunk of a tool call names the function; others only add to its arguments.
+std::string chat_call_chunk(const stream_identity& stream, std::uint32_t index, std::string_view call_id,
+                            const tool_call& call);
+std::string chat_arguments_chunk(const stream_identity& stream, const choice_delta& delta);
 std::string chat_finish_chunk(const stream_identity& stream, std::uint32_t index, finish_reason finish);
 std::string chat_usage_chunk(const stream_identity& stream, const usage_counts& usage);
 
@@ -82,6 +90,16 @@ std::string chat_usage_chunk(const stream_identity& stream, const usage_counts& 
 inline constexpr std::string_view stream_end = "data: [DONE]\n\n";
 /// A comment, which clients skip: keeps connections through proxies open during a long prefill.
 inline constexpr std::string_view stream_ping = ": ping\n\n";
+
+/// What BitNet.rs tells about an inference.
+struct inference_figures {
+  std::uint64_t tokens = 0;
+  double seconds = 0;        ///< from the request to the end
+  double queue_seconds = 0;  ///< of those, before a worker took it
+};
+
+/// POST /v1/inference.
+std::string render_inference(std::string_view text, const inference_figures& figures);
 
 struct model_entry {
   std::string id;

@@ -11,10 +11,12 @@ set(openai_sources
   openai/chat_request.cpp
   openai/completion_request.cpp
   openai/generation_parameters.cpp
+  openai/inference_request.cpp
   openai/json_objects.cpp
   openai/object_reader.cpp
   openai/response.cpp
   openai/text_assembler.cpp
   openai/tokenize_request.cpp
+  openai/tools.cpp
   openai/valid_utf8.cpp
   ${CMAKE_CURRENT_BINARY_DIR}/openai/openapi.cpp)
