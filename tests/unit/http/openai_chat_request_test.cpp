@@ -46,7 +46,7 @@ BOOST_AUTO_TEST_CASE(wrong_messages_are_refused_by_place) {
   check_refused(messages(R"([{"content":"x"}])"), "messages[0].role", "missing_required_parameter");
   check_refused(messages(R"([{"role":1,"content":"x"}])"), "messages[0].role", "invalid_type");
   check_refused(messages(R"([{"role":"User","content":"x"}])"), "messages[0].role", "invalid_value");
-  check_refused(messages(R"([{"role":"tool","content":"x"}])"), "messages[0].role", "unsupported_value");
+  check_refused(messages(R"([{"role":"function","content":"x"}])"), "messages[0].role", "unsupported_value");
   check_refused(messages(R"([{"role":"user","content":"x"},{"role":"assistant"}])"), "messages[1].content",
                 "missing_required_parameter");
   check_refused(messages(R"([{"role":"user","content":null}])"), "messages[0].content",
@@ -102,16 +102,67 @@ BOOST_AUTO_TEST_CASE(shared_parameters_are_read) {
 }
 
 BOOST_AUTO_TEST_CASE(unsupported_parameters_are_refused_not_ignored) {
-  check_refused(with(R"("tools":[{"type":"function"}])"), "tools", "unsupported_parameter");
   check_refused(with(R"("functions":[{}])"), "functions", "unsupported_parameter");
-  check_refused(with(R"("tool_choice":"required")"), "tool_choice", "unsupported_parameter");
-  check_refused(with(R"("tool_choice":{"type":"function"})"), "tool_choice", "unsupported_parameter");
   check_refused(with(R"("function_call":{"name":"f"})"), "function_call", "unsupported_parameter");
   check_refused(with(R"("audio":{})"), "audio", "unsupported_parameter");
   check_refused(with(R"("modalities":["text","audio"])"), "modalities", "unsupported_value");
-  check_refused(with(R"("response_format":{"type":"json_schema"})"), "response_format", "unsupported_value");
   accepted(with(R"("tools":[],"tool_choice":"none","modalities":["text"],"response_format":{"type":"text"},
                    "parallel_tool_calls":true,"store":false,"metadata":{},"service_tier":"auto")"));
+}
+
+BOOST_AUTO_TEST_CASE(a_tool_that_must_be_called_becomes_a_schema_and_instructions) {
+  const std::string tools =
+      R"("tools":[{"type":"function","function":{"name":"get","description":"Gets it","parameters":{"type":"object",
+         "properties":{"n":{"$ref":"#/$defs/n"}},"$defs":{"n":{"type":"integer"}}}}},
+         {"type":"function","function":{"name":"stop"}}],)";
+  BOOST_TEST(accepted(with(tools + R"("tool_choice":"auto")")).callable.empty());
+  BOOST_TEST(accepted(with(tools + R"("tool_choice":"none")")).parameters.json_schema.empty());
+  const auto named = accepted(with(tools + R"("tool_choice":{"type":"function","function":{"name":"get"}})"));
+  BOOST_TEST(named.callable.size() == 1U);
+  BOOST_TEST(named.parameters.json_schema == named.callable.front().parameters);
+  BOOST_TEST(named.messages.front().role == "system");
+  BOOST_TEST(named.messages.front().content.find("Gets it") != std::string::npos);
+  const auto any = accepted(with(tools + R"("tool_choice":"required")"));
+  BOOST_TEST(any.callable.size() == 2U);
+  BOOST_TEST(any.parameters.json_schema.find(R"("$ref":"#/$defs/call_0/$defs/n")") != std::string::npos);
+  const auto call = parse_tool_call(any.callable, R"({"name": "get", "arguments": {"n":1}})");
+  BOOST_TEST(call.value().arguments == R"({"n":1})");
+  BOOST_TEST(!parse_tool_call(any.callable, R"({"name": "ge)").has_value());
+  check_refused(with(tools + R"("tool_choice":{"type":"function","function":{"name":"put"}})"), "tool_choice",
+                "invalid_value");
+  check_refused(with(R"("tool_choice":"required")"), "tool_choice", "invalid_value");
+  check_refused(with(R"("tools":[{"type":"function"}])"), "tools[0]", "invalid_type");
+  check_refused(with(R"("tools":[{"type":"function","function":{"name":"a b"}}])"), "tools[0].function.name",
+                "invalid_value");
+}
+
+BOOST_AUTO_TEST_CASE(tool_calls_and_their_answers_are_part_of_a_conversation) {
+  const auto request = accepted(messages(
+      R"([{"role":"user","content":"x"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function",
+         "function":{"name":"get","arguments":"{\"n\":1}"}}]},{"role":"tool","tool_call_id":"c","content":"7"}])"));
+  BOOST_TEST(request.messages[1].content == R"({"name": "get", "arguments": {"n":1}})");
+  BOOST_TEST(request.messages[2].role == "user");
+  check_refused(messages(R"([{"role":"assistant","tool_calls":[{}]}])"), "messages[0].tool_calls", "invalid_type");
+}
+
+BOOST_AUTO_TEST_CASE(response_formats_become_schemas) {
+  BOOST_TEST(accepted(with(R"("response_format":{"type":"json_object"})")).parameters.json_schema ==
+             R"({"type":"object"})");
+  BOOST_TEST(accepted(with(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,
+                              "schema":{"b":1,"a":2}}})")).parameters.json_schema == R"({"b":1,"a":2})");
+  check_refused(with(R"("response_format":{"type":"json_schema"})"), "response_format.json_schema",
+                "missing_required_parameter");
+  check_refused(with(R"("response_format":{"type":"json_schema","json_schema":{"schema":true}})"),
+                "response_format.json_schema.schema", "invalid_type");
+  check_refused(with(R"("response_format":{"type":"xml"})"), "response_format", "unsupported_value");
+}
+
+BOOST_AUTO_TEST_CASE(timeouts_and_priorities_are_extensions) {
+  const auto request = accepted(with(R"("timeout":2.5,"priority":-3)"));
+  BOOST_TEST(request.parameters.timeout_seconds == 2.5);
+  BOOST_TEST(request.parameters.priority == -3);
+  check_refused(with(R"("timeout":0)"), "timeout", "invalid_value");
+  check_refused(with(R"("priority":0.5)"), "priority", "invalid_type");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -64,6 +64,8 @@ std::vector<documented_request> requests() {
           {"ChatRequest",
            json::parse(R"({"messages":[{"role":"user","content":"x"}],"logprobs":true})").as_object(),
            [](std::string_view body) { return parse_chat_request(body).has_value(); }},
+          {"InferenceRequest", json::parse(R"({"prompt":"x"})").as_object(),
+           [](std::string_view body) { return parse_inference_request(body).has_value(); }},
           {"TokenizeRequest", json::parse(R"({"content":"x"})").as_object(),
            [](std::string_view body) { return parse_tokenize_request(body).has_value(); }},
           {"DetokenizeRequest", json::parse(R"({"tokens":[1]})").as_object(),
@@ -108,7 +110,7 @@ BOOST_AUTO_TEST_CASE(all_routes_are_described) {
   const json::value api = document();
   for (const char* path :
        {"/health", "/health/live", "/health/ready", "/metrics", "/v1/models", "/v1/models/{id}",
-        "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/openapi.json"}) {
+        "/v1/completions", "/v1/chat/completions", "/v1/inference", "/tokenize", "/detokenize", "/openapi.json"}) {
     BOOST_TEST_CONTEXT(path) {
       BOOST_TEST(api.at("paths").as_object().contains(path));
     }
@@ -137,7 +139,7 @@ BOOST_AUTO_TEST_CASE(operation_ids_are_unique) {
     const auto* id = object.if_contains("operationId");
     if (id != nullptr) BOOST_TEST(ids.insert(json::value_to<std::string>(*id)).second);
   });
-  BOOST_TEST(ids.size() == 11U);
+  BOOST_TEST(ids.size() == 12U);
 }
 
 BOOST_AUTO_TEST_CASE(every_documented_parameter_is_read) {
@@ -186,12 +188,15 @@ BOOST_AUTO_TEST_CASE(answers_have_the_documented_members) {
   const json::value api = document();
   const response_identity identity{"id", 1, "demo"};
   const stream_identity stream{identity, true};
-  const std::vector<response_choice> choices{{0, "x", std::nullopt, finish_reason::stop}};
+  response_choice choice;
+  choice.text = "x";
+  const std::vector<response_choice> choices{choice};
   const auto payload = [](std::string_view event) { return event.substr(6); };
   check_shape(api, "Completion", render_completion(identity, choices, {}));
   check_shape(api, "Chat", render_chat(identity, choices, {}));
   check_shape(api, "CompletionChunk", payload(completion_chunk(stream, {0, "x", std::nullopt})));
   check_shape(api, "ChatChunk", payload(chat_chunk(stream, {0, "x", std::nullopt})));
+  check_shape(api, "Inference", render_inference("x", {}));
   check_shape(api, "Model", render_model({"demo", 1, "x", 2}));
   check_shape(api, "ModelList", render_model_list({}));
   check_shape(api, "Error", render_error(model_not_found("x")));
