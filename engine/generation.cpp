@@ -108,7 +108,8 @@ struct generation_loop::state {
   void find_allowed(std::span<const planned_chunk> planned);
   void fill_batch(std::span<const planned_chunk> planned);
   forward_status run_pass(std::span<const batch_chunk> batch, phase what);
-  void learn_pace(double step_seconds) noexcept;
+  void learn_pace(phase what, double step_seconds) noexcept;
+  double acceptable_wait() const noexcept;
   void sample(std::span<const planned_chunk> planned);
   void conclude(const planned_chunk& chunk, std::size_t index);
   void deliver(const planned_chunk& chunk, result<sampled_token> token);
@@ -127,7 +128,8 @@ struct generation_loop::state {
   struct progress& progress;
   const std::size_t prefill_chunk;
   const double decode_wait_seconds;
-  double seconds_per_token = 0;  ///< of the steps with prompt tokens, lately
+  double seconds_per_token = 0;        ///< of the steps with prompt tokens, lately
+  double seconds_per_decode_step = 0;  ///< of the steps without, lately
   generation_stats stats;
   std::vector<batch_chunk> batch;
   std::vector<std::optional<result<sampled_token>>> chosen;  ///< one a planned chunk
@@ -238,7 +240,7 @@ void generation_loop::cancel(request_id id) {
 std::vector<generation_event> generation_loop::step() {
   auto& s = *state_;
   const auto planned = s.schedule.plan(
-      prefill_budget(s.prefill_chunk, s.schedule.decodes(), s.seconds_per_token, s.decode_wait_seconds));
+      prefill_budget(s.prefill_chunk, s.schedule.decodes(), s.seconds_per_token, s.acceptable_wait()));
   if (planned.empty()) return std::exchange(s.events, {});
 
   const auto what = std::all_of(planned.begin(), planned.end(), [](const auto& c) { return c.decodes(); })
@@ -254,7 +256,7 @@ std::vector<generation_event> generation_loop::step() {
   s.progress.current.store(phase::idle, std::memory_order_relaxed);
   const auto seconds = 1e-9 * static_cast<double>(now_ns() - start);
   s.stats.last_step_seconds = seconds;
-  if (what == phase::prefill && status == forward_status::complete) s.learn_pace(seconds);
+  if (status == forward_status::complete) s.learn_pace(what, seconds);
   return std::exchange(s.events, {});
 }
 
@@ -294,13 +296,24 @@ forward_status generation_loop::state::run_pass(std::span<const batch_chunk> chu
   return status;
 }
 
-/// A moving average over the last few steps with prompt tokens.
-void generation_loop::state::learn_pace(double step_seconds) noexcept {
+/// Moving averages over the last few steps with and without prompt tokens.
+void generation_loop::state::learn_pace(phase what, double step_seconds) noexcept {
   constexpr double weight = 0.3;
+  const auto follow = [](double& average, double value) {
+    average += (average == 0 ? 1 : weight) * (value - average);
+  };
+  if (what == phase::decode) return follow(seconds_per_decode_step, step_seconds);
   std::size_t tokens = 0;
   for (const auto& chunk : batch) tokens += chunk.tokens.size();
-  const auto pace = step_seconds / static_cast<double>(tokens);
-  seconds_per_token += (seconds_per_token == 0 ? 1 : weight) * (pace - seconds_per_token);
+  follow(seconds_per_token, step_seconds / static_cast<double>(tokens));
+}
+
+/// How much longer a step may take because of prompts, so that the time between two tokens of a stream stays
+/// below three times what it is without.
+double generation_loop::state::acceptable_wait() const noexcept {
+  constexpr double decode_steps = 1.5;
+  if (decode_wait_seconds <= 0 || seconds_per_decode_step == 0) return decode_wait_seconds;
+  return std::min(decode_wait_seconds, decode_steps * seconds_per_decode_step);
 }
 
 /// Asks the schemas of the sequences that get a token now; here, because matchers share what they know.

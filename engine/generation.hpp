@@ -55,8 +55,9 @@ struct generation_options {
   std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full
   std::size_t kv_cache_bytes = 0;   ///< 0: chosen from the context length and the memory at hand
   std::size_t prefill_chunk = 256;  ///< prompt tokens a step at most
-  double decode_wait_seconds =
-      0.25;                  ///< sequences that decode wait about so long for others' prompts; 0: no limit
+  /// Sequences that decode wait about so long at most for others' prompts in a step, and for no more than one and
+  /// a half steps of theirs; 0: no limit.
+  double decode_wait_seconds = 0.25;
   bool prefix_cache = true;  ///< keep the KV blocks of known prefixes for prompts that start alike
   struct progress* progress = nullptr;        ///< where to report; null: the loop's own. Outlives the loop
   struct forward_profile* profile = nullptr;  ///< where to add up operator times; null: not measured

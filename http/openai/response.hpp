@@ -48,8 +48,8 @@ struct response_choice {
   std::string text;  ///< valid UTF-8
   std::optional<std::vector<token_record>> logprobs;
   finish_reason finish = finish_reason::stop;
-  std::optional<tool_call> call;  ///< of a chat; `text` is not shown then
-  std::string call_id;
+  std::optional<tool_call> call = {};  ///< of a chat; `text` is not shown then
+  std::string call_id = {};
 };
 
 /// A piece of a choice in a stream.
