@@ -29,7 +29,7 @@ struct server_config {
   } http;
 
   struct engine_section {
-    std::string device = "auto";  ///< auto, cpu, or cuda[:N]
+    std::string device = "auto";          ///< auto, cpu, or cuda[:N]
     std::string isolation = "process";    ///< process or thread
     std::string worker_binary = "auto";   ///< path of bitnet-worker; auto: beside the server's own executable
     std::size_t threads = 0;              ///< 0: all CPUs this process may use

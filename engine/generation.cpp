@@ -135,7 +135,7 @@ struct generation_loop::state {
   std::vector<std::optional<result<sampled_token>>> chosen;  ///< one a planned chunk
   /// What schemas allow; one a planned chunk, null without a schema.
   std::vector<std::shared_ptr<const grammar::token_mask>> allowed;
-  std::vector<generation_event> events;                      ///< to be returned by the next step
+  std::vector<generation_event> events;  ///< to be returned by the next step
 };
 
 result<std::unique_ptr<generation_loop>> generation_loop::create(std::shared_ptr<const model> model,

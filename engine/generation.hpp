@@ -55,11 +55,11 @@ struct generation_options {
   std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full
   std::size_t kv_cache_bytes = 0;   ///< 0: chosen from the context length and the memory at hand
   std::size_t prefill_chunk = 256;  ///< prompt tokens a step at most
-  /// Sequences that decode wait about so long at most for others' prompts in a step, and for no more than one and
-  /// a half steps of theirs; 0: no limit.
+  /// Sequences that decode wait about so long at most for others' prompts in a step, and for no more than one
+  /// and a half steps of theirs; 0: no limit.
   double decode_wait_seconds = 0.25;
-  bool prefix_cache = true;  ///< keep the KV blocks of known prefixes for prompts that start alike
-  struct progress* progress = nullptr;        ///< where to report; null: the loop's own. Outlives the loop
+  bool prefix_cache = true;             ///< keep the KV blocks of known prefixes for prompts that start alike
+  struct progress* progress = nullptr;  ///< where to report; null: the loop's own. Outlives the loop
   struct forward_profile* profile = nullptr;  ///< where to add up operator times; null: not measured
 };
 
@@ -91,10 +91,11 @@ class generation_loop {
                                                          const generation_options& options);
   ~generation_loop();
 
-  /// Queues a sequence; see scheduler.hpp for whose turn is when. max_tokens is cut to what the context length leaves; a
-  /// sequence that has its tokens already (`emitted`) finishes with the next step. Refuses invalid parameters,
-  /// a JSON schema that cannot be used or does not fit `emitted`, and an id in use (invalid_request), a prompt that leaves no room for a token (prompt_too_long), a full
-  /// queue (queue_full).
+  /// Queues a sequence; see scheduler.hpp for whose turn is when. max_tokens is cut to what the context
+  /// length leaves; a sequence that has its tokens already (`emitted`) finishes with the next step. Refuses
+  /// invalid parameters, a JSON schema that cannot be used or does not fit `emitted`, and an id in use
+  /// (invalid_request), a prompt that leaves no room for a token (prompt_too_long), a full queue
+  /// (queue_full).
   result<void> submit(generation_request request);
 
   /// Ends a sequence and frees its memory now; its final event (finish_reason::cancelled) comes with the next

@@ -49,10 +49,10 @@ result<void> validate(const sampling_params& params, const model_config& config)
 ///
 /// In this order: repetition penalty (prompt and completion: positive logits are divided by it, negative ones
 /// multiplied), frequency and presence penalty (completion only, subtracted), logit bias (added), the filter
-/// (what it does not allow is as if it were not there), temperature, top_k (the most likely k), top_p (the fewest most likely tokens that hold this share of what
-/// top_k left), min_p (tokens at least this fraction as likely as the most likely one). Among equals the
-/// smaller id counts as more likely. Greedy (temperature below 1e-5, or top_k 1) takes the most likely after
-/// penalties and bias.
+/// (what it does not allow is as if it were not there), temperature, top_k (the most likely k), top_p (the
+/// fewest most likely tokens that hold this share of what top_k left), min_p (tokens at least this fraction
+/// as likely as the most likely one). Among equals the smaller id counts as more likely. Greedy (temperature
+/// below 1e-5, or top_k 1) takes the most likely after penalties and bias.
 ///
 /// Reuses scratch memory: one sampler a thread.
 class sampler {

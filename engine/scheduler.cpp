@@ -47,7 +47,8 @@ std::span<const planned_chunk> scheduler::plan(std::size_t prefill_tokens) {
   admit();
   plan_.clear();
   auto prefill_left = prefill_tokens;
-  // Most urgent first, so that whoever is preempted has no place in the plan yet. `running_` may shrink meanwhile.
+  // Most urgent first, so that whoever is preempted has no place in the plan yet. `running_` may shrink
+  // meanwhile.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     auto& s = *running_[i];
     const auto pending = s.tokens.size() - s.computed;

@@ -49,10 +49,10 @@ std::size_t prefill_budget(std::size_t most, bool others_decode, double seconds_
                            double wait_seconds) noexcept;
 
 /// Decides what runs in each step and who holds which KV blocks. The most urgent priority comes first; within
-/// it whoever was put back, then the client who has the fewest sequences running, then the one whose last turn
-/// is longest ago, then first come, first served. When blocks run out the least urgent sequence, of equals the
-/// youngest, goes back to the queue and is computed again later, which gives the same tokens. Owned by one
-/// thread.
+/// it whoever was put back, then the client who has the fewest sequences running, then the one whose last
+/// turn is longest ago, then first come, first served. When blocks run out the least urgent sequence, of
+/// equals the youngest, goes back to the queue and is computed again later, which gives the same tokens.
+/// Owned by one thread.
 class scheduler {
  public:
   struct limits {

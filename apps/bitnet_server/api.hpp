@@ -26,7 +26,8 @@ struct api_context {
 
   actors::service& service;
   request_counters& counters;
-  const std::chrono::milliseconds ping_period;  ///< a stream that is silent for so long gets a comment; 0: never
+  const std::chrono::milliseconds
+      ping_period;  ///< a stream that is silent for so long gets a comment; 0: never
   std::atomic<engine::request_id> last_id{0};
 };
 

@@ -64,10 +64,12 @@ openai::api_result<void> completion_answer::prepare(std::shared_ptr<api_context>
   if (!model_) return tl::unexpected(no_model_yet());
   auto made = kind_ == completion_kind::chat ? make_chat_choices(call) : make_text_choices(call);
   if (!made) return made;
-  identity_.response.id = fmt::format("{}-{:016x}{:08x}", kind_ == completion_kind::chat ? "chatcmpl" : "cmpl",
-                                      random_seed(), choices_.front().request.id & 0xFFFFFFFFU);
+  identity_.response.id =
+      fmt::format("{}-{:016x}{:08x}", kind_ == completion_kind::chat ? "chatcmpl" : "cmpl", random_seed(),
+                  choices_.front().request.id & 0xFFFFFFFFU);
   if (!callable_.empty())
-    for (auto& choice : choices_) choice.call_id = fmt::format("call_{:016x}{:04x}", random_seed(), choice.index);
+    for (auto& choice : choices_)
+      choice.call_id = fmt::format("call_{:016x}{:04x}", random_seed(), choice.index);
   identity_.response.created = std::time(nullptr);
   identity_.response.model = model_->id;
   identity_.announces_usage = parameters_.include_usage;
@@ -242,7 +244,8 @@ void completion_answer::deliver(completion_choice& choice, openai::assembled_tex
 void completion_answer::finish_call(completion_choice& choice) {
   choice.call = openai::parse_tool_call(callable_, choice.text);
   if (!streaming_ || callable_.size() == 1) return;
-  if (choice.call) return write(openai::chat_call_chunk(identity_, choice.index, choice.call_id, *choice.call));
+  if (choice.call)
+    return write(openai::chat_call_chunk(identity_, choice.index, choice.call_id, *choice.call));
   openai::choice_delta delta{choice.index, choice.text, std::nullopt};
   write(openai::chat_chunk(identity_, delta));
 }

@@ -79,7 +79,8 @@ exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared
   } else {
     for (auto& choice : self->state.choices()) submit(self, router, choice);
     if (ping_period.count() > 0) self->delayed_send(self, ping_period, actors::tick_atom::value);
-    if (const auto timeout = self->state.timeout()) self->delayed_send(self, *timeout, actors::stop_atom::value);
+    if (const auto timeout = self->state.timeout())
+      self->delayed_send(self, *timeout, actors::stop_atom::value);
   }
   return {
       [self, router](const actors::token_frame& frame) { on_frame(self, router, frame); },

@@ -8,8 +8,8 @@
 
 namespace bitnet::apps {
 
-/// A token sink that also takes its own reminders: to keep a silent stream open, and that the request's time is
-/// over.
+/// A token sink that also takes its own reminders: to keep a silent stream open, and that the request's time
+/// is over.
 using exchange_actor =
     actors::token_sink_actor::extend<caf::reacts_to<actors::tick_atom>, caf::reacts_to<actors::stop_atom>>;
 

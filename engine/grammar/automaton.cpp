@@ -134,7 +134,8 @@ class leading_calls {
 }  // namespace
 
 node_id automaton_builder::add_node() {
-  if (built_.nodes.size() == max_nodes) throw grammar_error("it is too large: use smaller bounds or fewer members");
+  if (built_.nodes.size() == max_nodes)
+    throw grammar_error("it is too large: use smaller bounds or fewer members");
   built_.nodes.emplace_back();
   return static_cast<node_id>(built_.nodes.size() - 1);
 }
@@ -190,7 +191,8 @@ fragment automaton_builder::optional(fragment a) {
   return choice({a, empty()});
 }
 
-fragment automaton_builder::repeat(const std::function<fragment()>& make, std::size_t least, std::size_t most) {
+fragment automaton_builder::repeat(const std::function<fragment()>& make, std::size_t least,
+                                   std::size_t most) {
   auto made = empty();
   for (std::size_t i = 0; i < least; ++i) made = sequence(made, make());
   if (most == unlimited) {

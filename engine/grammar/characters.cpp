@@ -19,7 +19,9 @@ struct encoded {
 
 encoded encode(char32_t c) {
   const auto tail = [c](unsigned shift) { return static_cast<std::uint8_t>(0x80U | ((c >> shift) & 0x3FU)); };
-  const auto head = [c](unsigned mark, unsigned shift) { return static_cast<std::uint8_t>(mark | (c >> shift)); };
+  const auto head = [c](unsigned mark, unsigned shift) {
+    return static_cast<std::uint8_t>(mark | (c >> shift));
+  };
   if (c < 0x80) return {{head(0, 0)}, 1};
   if (c < 0x800) return {{head(0xC0, 6), tail(0)}, 2};
   if (c < 0x10000) return {{head(0xE0, 12), tail(6), tail(0)}, 3};
@@ -139,8 +141,10 @@ character_set normalised(character_set set) {
   }
   character_set out;
   for (const auto& range : joined) {
-    if (range.first < first_surrogate) out.push_back({range.first, std::min(range.last, char32_t{first_surrogate - 1})});
-    if (range.last > last_surrogate) out.push_back({std::max(range.first, char32_t{last_surrogate + 1}), range.last});
+    if (range.first < first_surrogate)
+      out.push_back({range.first, std::min(range.last, char32_t{first_surrogate - 1})});
+    if (range.last > last_surrogate)
+      out.push_back({std::max(range.first, char32_t{last_surrogate + 1}), range.last});
   }
   return out;
 }
@@ -179,7 +183,8 @@ fragment json_characters(automaton_builder& builder, const character_set& set) {
 
 fragment any_json_character(automaton_builder& b) {
   const fragment plain{b.add_node(), b.add_node()};
-  for (const auto& range : complement({{0, 0x1F}, {U'"', U'"'}, {U'\\', U'\\'}})) add_characters(b, plain, range);
+  for (const auto& range : complement({{0, 0x1F}, {U'"', U'"'}, {U'\\', U'\\'}}))
+    add_characters(b, plain, range);
   std::vector<fragment> ways{plain};
   for (const char c : std::string_view("\"\\/bfnrt")) ways.push_back(b.literal(std::string{'\\', c}));
   // A surrogate may stand only before or after its other half.

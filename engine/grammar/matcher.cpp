@@ -77,12 +77,13 @@ result<matcher> schema_cache::match(std::string_view schema) {
     return matcher(entries_.front().compiled);
   }
   if (tokens_ == nullptr)
-    return fail(error_code::invalid_request, "The model has no tokenizer, without which no JSON schema can be used.");
+    return fail(error_code::invalid_request,
+                "The model has no tokenizer, without which no JSON schema can be used.");
   auto automaton = compile_json_schema(schema);
   if (!automaton) return tl::unexpected(automaton.error());
   if (!tree_) tree_ = std::make_shared<token_tree>(*tokens_);
-  entries_.push_front(
-      {std::string(schema), std::make_shared<compiled_schema>(compiled_schema{states(std::move(*automaton)), tree_})});
+  entries_.push_front({std::string(schema), std::make_shared<compiled_schema>(
+                                                compiled_schema{states(std::move(*automaton)), tree_})});
   if (entries_.size() > max_cached_schemas) entries_.pop_back();
   return matcher(entries_.front().compiled);
 }

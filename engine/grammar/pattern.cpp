@@ -23,8 +23,8 @@ character_set word_characters() {
   return {{U'0', U'9'}, {U'A', U'Z'}, {U'_', U'_'}, {U'a', U'z'}};
 }
 character_set white_space() {
-  return {{0x09, 0x0D}, {0x20, 0x20}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
-          {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+  return {{0x09, 0x0D},     {0x20, 0x20},     {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+          {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 }
 
 /// Recursive descent; each piece is built as often as its quantifier says by parsing it again.
@@ -67,7 +67,8 @@ class pattern_parser {
     auto made = outermost && !take("^") ? anything() : b_.empty();
     while (!rest_.empty() && rest_.front() != '|' && rest_.front() != ')') {
       if (outermost && take("$")) {
-        if (!rest_.empty() && rest_.front() != '|') refuse("has \"$\" before its end, which is not supported");
+        if (!rest_.empty() && rest_.front() != '|')
+          refuse("has \"$\" before its end, which is not supported");
         return made;
       }
       made = b_.sequence(made, quantified(depth));
@@ -112,7 +113,8 @@ class pattern_parser {
   std::size_t number() {
     std::size_t value = 0;
     bool any = false;
-    for (; !rest_.empty() && rest_.front() >= '0' && rest_.front() <= '9'; rest_.remove_prefix(1), any = true) {
+    for (; !rest_.empty() && rest_.front() >= '0' && rest_.front() <= '9';
+         rest_.remove_prefix(1), any = true) {
       value = value * 10 + static_cast<std::size_t>(rest_.front() - '0');
       if (value > max_repetitions) refuse(fmt::format("repeats more than {} times", max_repetitions));
     }
@@ -126,15 +128,18 @@ class pattern_parser {
     if (take("[")) return json_characters(b_, character_class());
     if (take("\\")) return json_characters(b_, escape());
     for (const std::string_view bad : {"*", "+", "?", "{", "}", "]"})
-      if (rest_.starts_with(bad)) refuse(fmt::format("has \"{}\" where it means nothing; put a \\ before it", bad));
-    if (rest_.starts_with("^") || rest_.starts_with("$")) refuse("has an anchor inside, which is not supported");
+      if (rest_.starts_with(bad))
+        refuse(fmt::format("has \"{}\" where it means nothing; put a \\ before it", bad));
+    if (rest_.starts_with("^") || rest_.starts_with("$"))
+      refuse("has an anchor inside, which is not supported");
     const auto c = take_character(rest_);
     return json_characters(b_, {{c, c}});
   }
 
   fragment group(std::size_t depth) {
     if (depth > max_group_depth) refuse("nests too deep");
-    if (rest_.starts_with("?") && !take("?:")) refuse("has an assertion or a named group, which is not supported");
+    if (rest_.starts_with("?") && !take("?:"))
+      refuse("has an assertion or a named group, which is not supported");
     const auto made = alternatives(depth);
     if (!take(")")) refuse("lacks a \")\"");
     return made;
@@ -201,7 +206,8 @@ class pattern_parser {
       default:
         break;
     }
-    const bool letter_or_digit = (c >= U'0' && c <= U'9') || (c >= U'A' && c <= U'Z') || (c >= U'a' && c <= U'z');
+    const bool letter_or_digit =
+        (c >= U'0' && c <= U'9') || (c >= U'A' && c <= U'Z') || (c >= U'a' && c <= U'z');
     if (letter_or_digit) refuse(fmt::format("has \"\\{}\", which is not supported", static_cast<char>(c)));
     return one(c);
   }

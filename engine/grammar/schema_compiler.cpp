@@ -17,11 +17,28 @@ namespace json = boost::json;
 
 namespace {
 
-constexpr std::array<std::string_view, 22> annotations{
-    "title",     "description", "default",  "examples",        "example",          "deprecated",
-    "readOnly",  "writeOnly",   "$comment", "$schema",         "$id",              "$anchor",
-    "$defs",     "definitions", "format",   "contentEncoding", "contentMediaType", "discriminator",
-    "xml",       "externalDocs", "$vocabulary", "contentSchema"};
+constexpr std::array<std::string_view, 22> annotations{"title",
+                                                       "description",
+                                                       "default",
+                                                       "examples",
+                                                       "example",
+                                                       "deprecated",
+                                                       "readOnly",
+                                                       "writeOnly",
+                                                       "$comment",
+                                                       "$schema",
+                                                       "$id",
+                                                       "$anchor",
+                                                       "$defs",
+                                                       "definitions",
+                                                       "format",
+                                                       "contentEncoding",
+                                                       "contentMediaType",
+                                                       "discriminator",
+                                                       "xml",
+                                                       "externalDocs",
+                                                       "$vocabulary",
+                                                       "contentSchema"};
 
 constexpr std::array<std::string_view, 4> object_keywords{"properties", "required", "additionalProperties",
                                                           "minProperties"};
@@ -111,7 +128,8 @@ void check_keywords(const json::object& schema, const std::vector<std::string_vi
   }
 }
 
-std::optional<std::size_t> count_of(const json::object& schema, std::string_view name, const schema_path& path) {
+std::optional<std::size_t> count_of(const json::object& schema, std::string_view name,
+                                    const schema_path& path) {
   constexpr std::int64_t most = 16'384;
   const auto* value = find(schema, name);
   if (value == nullptr) return std::nullopt;
@@ -143,7 +161,8 @@ fragment schema_compiler::value_of(const json::value& schema, const schema_path&
   const auto* object = schema.if_object();
   if (object == nullptr) refuse(path, "a schema must be an object or a boolean");
   if (find(*object, "$ref") != nullptr) return reference(*object, path);
-  if (find(*object, "enum") != nullptr || find(*object, "const") != nullptr) return listed_values(*object, path);
+  if (find(*object, "enum") != nullptr || find(*object, "const") != nullptr)
+    return listed_values(*object, path);
   for (const std::string_view keyword : {"anyOf", "oneOf", "allOf"})
     if (find(*object, keyword) != nullptr) return alternatives(*object, keyword, path);
   return typed_value(*object, path);
@@ -156,9 +175,10 @@ fragment schema_compiler::reference(const json::object& schema, const schema_pat
   const auto reference = text_of(*name);
   const auto* target = resolve(document_, reference);
   if (target == nullptr)
-    refuse(path, fmt::format("'$ref' names \"{}\", which is not in the schema; only references inside it, such as "
-                             "\"#/$defs/name\", are supported",
-                             reference));
+    refuse(path,
+           fmt::format("'$ref' names \"{}\", which is not in the schema; only references inside it, such as "
+                       "\"#/$defs/name\", are supported",
+                       reference));
   return b_.call(rule_of(*target, reference));
 }
 
@@ -166,7 +186,8 @@ fragment schema_compiler::alternatives(const json::object& schema, std::string_v
                                        const schema_path& path) {
   check_keywords(schema, {keyword}, path);
   const auto* list = find(schema, keyword)->if_array();
-  if (list == nullptr || list->empty()) refuse(path, fmt::format("'{}' must be an array of schemas", keyword));
+  if (list == nullptr || list->empty())
+    refuse(path, fmt::format("'{}' must be an array of schemas", keyword));
   if (keyword == "allOf" && list->size() != 1) refuse(path, "'allOf' is supported with a single schema only");
   std::vector<fragment> ways;
   for (std::size_t i = 0; i < list->size(); ++i)
@@ -234,19 +255,20 @@ fragment schema_compiler::value_of_type(std::string_view type, const json::objec
 
 result<automaton> compile_json_schema(std::string_view schema) {
   if (schema.size() > max_schema_bytes)
-    return fail(error_code::invalid_request,
-                fmt::format("The JSON schema has {} bytes; at most {} are read.", schema.size(), max_schema_bytes));
+    return fail(error_code::invalid_request, fmt::format("The JSON schema has {} bytes; at most {} are read.",
+                                                         schema.size(), max_schema_bytes));
   try {
     json::parse_options options;
     options.max_depth = 64;
     json::error_code failure;
-    const auto document =
-        json::parse(json::string_view(schema.data(), schema.size()), failure, {}, options);
+    const auto document = json::parse(json::string_view(schema.data(), schema.size()), failure, {}, options);
     if (failure)
-      return fail(error_code::invalid_request, fmt::format("The JSON schema is no JSON: {}.", failure.message()));
+      return fail(error_code::invalid_request,
+                  fmt::format("The JSON schema is no JSON: {}.", failure.message()));
     return schema_compiler(document).compile();
   } catch (const grammar_error& problem) {
-    return fail(error_code::invalid_request, fmt::format("The JSON schema cannot be used: {}.", problem.what()));
+    return fail(error_code::invalid_request,
+                fmt::format("The JSON schema cannot be used: {}.", problem.what()));
   } catch (const std::exception& problem) {
     return fail(error_code::internal, fmt::format("The JSON schema could not be read: {}.", problem.what()));
   }

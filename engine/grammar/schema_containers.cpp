@@ -41,7 +41,8 @@ std::vector<schema_compiler::member> schema_compiler::members_of(const json::obj
     if (!properties->is_object()) refuse(path, "'properties' must be an object of schemas");
     for (const auto& [key, value] : properties->get_object()) {
       const std::string name(key.data(), key.size());
-      members.push_back({name, rule_of(value, fmt::format("{}/properties/{}", path, name)), needed.contains(name)});
+      members.push_back(
+          {name, rule_of(value, fmt::format("{}/properties/{}", path, name)), needed.contains(name)});
       known.insert(name);
     }
   }
@@ -122,8 +123,8 @@ fragment schema_compiler::object_value(const json::object& schema, const schema_
   };
 
   const auto begin = b_.sequence(b_.literal("{"), white_space());
-  auto none_yet = begin.end;    // no member so far
-  auto some = b_.add_node();    // at least one
+  auto none_yet = begin.end;  // no member so far
+  auto some = b_.add_node();  // at least one
   for (const auto& m : members) {
     const auto next_none = b_.add_node();
     const auto next_some = b_.add_node();
@@ -139,7 +140,8 @@ fragment schema_compiler::object_value(const json::object& schema, const schema_
     some = next_some;
   }
   if (others) {
-    const auto entry = b_.sequence(members.empty() ? free_string() : other_name(members), colon(), b_.call(*others));
+    const auto entry =
+        b_.sequence(members.empty() ? free_string() : other_name(members), colon(), b_.call(*others));
     b_.add_jump(none_yet, entry.begin);
     connect(some, comma(), entry.begin);
     b_.add_jump(entry.end, some);

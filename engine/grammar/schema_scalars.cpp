@@ -30,7 +30,8 @@ std::string pattern_of_format(std::string_view format) {
   if (format == "date-time") return fmt::format("^{}T{}$", date, time);
   if (format == "uuid") return "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
   if (format == "ipv4") return fmt::format("^{0}\\.{0}\\.{0}\\.{0}$", octet);
-  if (format == "email") return "^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[a-z0-9]+(-[a-z0-9]+)*(\\.[a-z0-9]+(-[a-z0-9]+)*)+$";
+  if (format == "email")
+    return "^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[a-z0-9]+(-[a-z0-9]+)*(\\.[a-z0-9]+(-[a-z0-9]+)*)+$";
   return {};
 }
 
@@ -80,7 +81,8 @@ fragment schema_compiler::string_value(const json::object& schema, const schema_
     pattern = pattern_of_format({format->get_string().data(), format->get_string().size()});
   }
   if (!pattern.empty()) {
-    if (least || most) refuse(path, "'minLength' and 'maxLength' are not supported beside 'pattern' or 'format'");
+    if (least || most)
+      refuse(path, "'minLength' and 'maxLength' are not supported beside 'pattern' or 'format'");
     try {
       return string_of(json_pattern(b_, pattern, character()));
     } catch (const grammar_error& problem) {

@@ -45,7 +45,7 @@ class states {
   /// where it returns true all places as well.
   bool is_full() const noexcept;
   bool forget();
-  std::uint64_t epoch() const noexcept { return epoch_; }              ///< counts how often ids became invalid
+  std::uint64_t epoch() const noexcept { return epoch_; }  ///< counts how often ids became invalid
   std::uint64_t place_epoch() const noexcept { return place_epoch_; }  ///< and places
   /// The state with these places.
   state_id restore(const std::vector<place>& places, bool may_end);

@@ -21,7 +21,8 @@ token_tree::token_tree(const tokenizer& tokens) : vocabulary_size_(tokens.size()
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const auto& text = texts[i].first;
     const auto& before = i == 0 ? none : texts[i - 1].first;
-    const auto common = std::mismatch(text.begin(), text.end(), before.begin(), before.end()).first - text.begin();
+    const auto common =
+        std::mismatch(text.begin(), text.end(), before.begin(), before.end()).first - text.begin();
     close_to(static_cast<std::size_t>(common));
     while (open.size() < text.size()) {
       const auto at = open.size();

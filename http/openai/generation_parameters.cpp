@@ -168,7 +168,8 @@ void check_ignored(object_reader& reader) {
   reader.boolean("store", store);
   const json::value* metadata = reader.find("metadata");
   if (metadata != nullptr && !metadata->is_object())
-    reader.fail("metadata", codes::invalid_type, fmt::format("must be an object, not {}", kind_name(*metadata)));
+    reader.fail("metadata", codes::invalid_type,
+                fmt::format("must be an object, not {}", kind_name(*metadata)));
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ struct named_priority {
 };
 
 void read_priority(object_reader& reader, std::int32_t& out) {
-  constexpr std::array<named_priority, 4> priorities{{{"low", 10}, {"normal", 0}, {"high", -10}, {"critical", -20}}};
+  constexpr std::array<named_priority, 4> priorities{
+      {{"low", 10}, {"normal", 0}, {"high", -10}, {"critical", -20}}};
   std::string name = "normal";
   reader.string("priority", name);
   for (const auto& known : priorities) {

@@ -30,7 +30,8 @@ void read_tool(object_reader& reader, std::size_t index, const json::value& valu
   const json::value* type = tool == nullptr ? nullptr : tool->if_contains("type");
   const json::value* described = tool == nullptr ? nullptr : tool->if_contains("function");
   if (type == nullptr || !type->is_string() || described == nullptr || !described->is_object())
-    return reader.fail(name, codes::invalid_type, R"(must be an object with "type":"function" and an object "function")");
+    return reader.fail(name, codes::invalid_type,
+                       R"(must be an object with "type":"function" and an object "function")");
   if (type->get_string() != "function")
     return reader.fail(name, codes::unsupported_value, "is not of type \"function\", the only one supported");
   object_reader function(described->get_object(), name + ".function.");
@@ -64,7 +65,8 @@ std::vector<tool_definition> read_list(object_reader& reader) {
     return tools;
   }
   tools.resize(list->size());
-  for (std::size_t i = 0; i < list->size() && !reader.error(); ++i) read_tool(reader, i, (*list)[i], tools[i]);
+  for (std::size_t i = 0; i < list->size() && !reader.error(); ++i)
+    read_tool(reader, i, (*list)[i], tools[i]);
   return tools;
 }
 
@@ -76,8 +78,8 @@ std::string named_choice(object_reader& reader, const json::value& choice) {
   const json::value* name =
       function == nullptr || !function->is_object() ? nullptr : function->get_object().if_contains("name");
   if (name == nullptr || !name->is_string()) {
-    reader.fail("tool_choice", choice.is_object() || choice.is_string() ? codes::invalid_value : codes::invalid_type,
-                forms);
+    reader.fail("tool_choice",
+                choice.is_object() || choice.is_string() ? codes::invalid_value : codes::invalid_type, forms);
     return {};
   }
   return {name->get_string().data(), name->get_string().size()};
@@ -88,7 +90,8 @@ void refuse_older_names(object_reader& reader) {
   if (functions != nullptr && !(functions->is_array() && functions->get_array().empty()))
     reader.fail("functions", codes::unsupported_parameter, "is not supported; use \"tools\"");
   const json::value* call = reader.find("function_call");
-  if (call != nullptr && !(call->is_string() && (call->get_string() == "none" || call->get_string() == "auto")))
+  if (call != nullptr &&
+      !(call->is_string() && (call->get_string() == "none" || call->get_string() == "auto")))
     reader.fail("function_call", codes::unsupported_parameter, "is not supported; use \"tool_choice\"");
 }
 
@@ -121,14 +124,16 @@ std::vector<tool_definition> read_tools(object_reader& reader) {
   const json::string* word = choice->if_string();
   if (word != nullptr && (*word == "none" || *word == "auto")) return {};
   if (word != nullptr && *word == "required") {
-    if (tools.empty()) reader.fail("tool_choice", codes::invalid_value, "is \"required\", but there are no \"tools\"");
+    if (tools.empty())
+      reader.fail("tool_choice", codes::invalid_value, "is \"required\", but there are no \"tools\"");
     return tools;
   }
   const auto name = named_choice(reader, *choice);
   if (reader.error()) return {};
   std::erase_if(tools, [&](const tool_definition& t) { return t.name != name; });
   if (tools.empty())
-    reader.fail("tool_choice", codes::invalid_value, fmt::format("names \"{}\", which is not among \"tools\"", name));
+    reader.fail("tool_choice", codes::invalid_value,
+                fmt::format("names \"{}\", which is not among \"tools\"", name));
   else
     tools.resize(1);
   return tools;
@@ -143,8 +148,7 @@ std::string tool_call_schema(const std::vector<tool_definition>& tools) {
     auto parameters = json::parse(tools[i].parameters);
     move_references(parameters, "#/$defs/" + place);
     definitions[place] = std::move(parameters);
-    json::object members{{"name", {{"const", tools[i].name}}},
-                         {"arguments", {{"$ref", "#/$defs/" + place}}}};
+    json::object members{{"name", {{"const", tools[i].name}}}, {"arguments", {{"$ref", "#/$defs/" + place}}}};
     calls.push_back({{"type", "object"},
                      {"properties", std::move(members)},
                      {"required", {"name", "arguments"}},
@@ -158,8 +162,9 @@ std::string tool_instructions(const std::vector<tool_definition>& tools) {
   for (const auto& tool : tools)
     text += fmt::format("\nFunction {}: {}\nIts arguments are JSON by this schema: {}", tool.name,
                         tool.description.empty() ? "(no description)" : tool.description, tool.parameters);
-  text += tools.size() == 1 ? "\nAnswer with the arguments only."
-                            : "\nAnswer with JSON of the form {\"name\": function, \"arguments\": its arguments}.";
+  text += tools.size() == 1
+              ? "\nAnswer with the arguments only."
+              : "\nAnswer with JSON of the form {\"name\": function, \"arguments\": its arguments}.";
   return text;
 }
 

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-// Function calling. The models' chat templates know no tools, so a call is made by constraining the answer: the
-// text is the arguments of the one function in question, or names one of several.
+// Function calling. The models' chat templates know no tools, so a call is made by constraining the answer:
+// the text is the arguments of the one function in question, or names one of several.
 
 namespace bitnet::http::openai {
 

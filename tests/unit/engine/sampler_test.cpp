@@ -114,7 +114,8 @@ BOOST_AUTO_TEST_CASE(a_filter_leaves_the_distribution_of_what_it_allows) {
   std::vector<float> logits(70, 0.5F);
   logits[3] = 9;
   logits[69] = 1;
-  const std::vector<std::uint64_t> allowed{std::uint64_t{1} << 5U | std::uint64_t{1} << 6U, std::uint64_t{1} << 5U};
+  const std::vector<std::uint64_t> allowed{std::uint64_t{1} << 5U | std::uint64_t{1} << 6U,
+                                           std::uint64_t{1} << 5U};
   const std::vector<token_id> also{7};
   std::vector<int> counts(70);
   for (std::uint64_t i = 0; i < 4000; ++i)

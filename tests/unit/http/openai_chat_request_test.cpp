@@ -142,14 +142,16 @@ BOOST_AUTO_TEST_CASE(tool_calls_and_their_answers_are_part_of_a_conversation) {
          "function":{"name":"get","arguments":"{\"n\":1}"}}]},{"role":"tool","tool_call_id":"c","content":"7"}])"));
   BOOST_TEST(request.messages[1].content == R"({"name": "get", "arguments": {"n":1}})");
   BOOST_TEST(request.messages[2].role == "user");
-  check_refused(messages(R"([{"role":"assistant","tool_calls":[{}]}])"), "messages[0].tool_calls", "invalid_type");
+  check_refused(messages(R"([{"role":"assistant","tool_calls":[{}]}])"), "messages[0].tool_calls",
+                "invalid_type");
 }
 
 BOOST_AUTO_TEST_CASE(response_formats_become_schemas) {
   BOOST_TEST(accepted(with(R"("response_format":{"type":"json_object"})")).parameters.json_schema ==
              R"({"type":"object"})");
   BOOST_TEST(accepted(with(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,
-                              "schema":{"b":1,"a":2}}})")).parameters.json_schema == R"({"b":1,"a":2})");
+                              "schema":{"b":1,"a":2}}})"))
+                 .parameters.json_schema == R"({"b":1,"a":2})");
   check_refused(with(R"("response_format":{"type":"json_schema"})"), "response_format.json_schema",
                 "missing_required_parameter");
   check_refused(with(R"("response_format":{"type":"json_schema","json_schema":{"schema":true}})"),

@@ -108,9 +108,9 @@ BOOST_AUTO_TEST_CASE(document_is_complete_json_with_the_version_filled_in) {
 
 BOOST_AUTO_TEST_CASE(all_routes_are_described) {
   const json::value api = document();
-  for (const char* path :
-       {"/health", "/health/live", "/health/ready", "/metrics", "/v1/models", "/v1/models/{id}",
-        "/v1/completions", "/v1/chat/completions", "/v1/inference", "/tokenize", "/detokenize", "/openapi.json"}) {
+  for (const char* path : {"/health", "/health/live", "/health/ready", "/metrics", "/v1/models",
+                           "/v1/models/{id}", "/v1/completions", "/v1/chat/completions", "/v1/inference",
+                           "/tokenize", "/detokenize", "/openapi.json"}) {
     BOOST_TEST_CONTEXT(path) {
       BOOST_TEST(api.at("paths").as_object().contains(path));
     }

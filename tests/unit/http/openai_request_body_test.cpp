@@ -16,7 +16,7 @@ api_result<completion_request> with(std::string_view members) {
 }
 
 std::string nested(std::size_t depth) {
-  return fmt::format(R"({{"prompt":"x","metadata":{}{}}})", std::string(depth, '['), std::string(depth, ']'));
+  return fmt::format(R"({{"prompt":"x","unknown":{}{}}})", std::string(depth, '['), std::string(depth, ']'));
 }
 
 }  // namespace

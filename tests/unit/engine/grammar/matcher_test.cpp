@@ -36,7 +36,8 @@ BOOST_AUTO_TEST_CASE(mask_has_exactly_the_tokens_that_can_follow) {
       std::set<token_id> expected;
       for (token_id id = 0; id < tokens.size(); ++id) {
         const auto bytes = tokens.token_bytes(id, false);
-        if (!bytes.empty() && state_after(states, text + bytes) != engine::grammar::states::dead) expected.insert(id);
+        if (!bytes.empty() && state_after(states, text + bytes) != engine::grammar::states::dead)
+          expected.insert(id);
       }
       BOOST_REQUIRE(allowed == expected);
       const auto chosen = *std::next(allowed.begin(), static_cast<std::ptrdiff_t>(random() % allowed.size()));
@@ -53,8 +54,10 @@ BOOST_AUTO_TEST_CASE(random_tokens_complete_valid_json) {
   std::mt19937 random(11);
   int finished = 0;
   for (int walk = 0; walk < 40; ++walk) {
-    auto matcher = cache.match(R"({"type":"object","properties":{"a":{"type":"string","maxLength":6},
-      "b":{"type":"array","items":{"type":"number"},"maxItems":4}},"required":["a","b"]})").value();
+    auto matcher = cache
+                       .match(R"({"type":"object","properties":{"a":{"type":"string","maxLength":6},
+      "b":{"type":"array","items":{"type":"number"},"maxItems":4}},"required":["a","b"]})")
+                       .value();
     std::string text;
     while (!matcher.must_end() && text.size() < 3000) {
       const auto allowed = ids_of(*matcher.allowed_tokens().value());
@@ -77,8 +80,8 @@ BOOST_AUTO_TEST_CASE(forgetting_states_changes_no_answer) {
   const byte_tokenizer tokens;
   const auto tree = std::make_shared<engine::grammar::token_tree>(tokens);
   constexpr std::string_view schema = R"({"type":"array","items":{"type":"string"}})";
-  const auto shared =
-      std::make_shared<engine::grammar::compiled_schema>(engine::grammar::compiled_schema{states_of(schema), tree});
+  const auto shared = std::make_shared<engine::grammar::compiled_schema>(
+      engine::grammar::compiled_schema{states_of(schema), tree});
   engine::grammar::matcher forgetful(shared);
   auto steady_cache = engine::grammar::schema_cache(&tokens);
   auto steady = steady_cache.match(schema).value();
@@ -108,14 +111,18 @@ BOOST_AUTO_TEST_CASE(alternatives_that_nest_alike_are_told_apart_in_the_end_or_r
   // Every level doubles the stacks; beyond a limit that is an error, not a crash.
   const byte_tokenizer tokens;
   engine::grammar::schema_cache cache(&tokens);
-  auto matcher = cache.match(R"({"anyOf":[{"type":"array","items":{"$ref":"#"},"maxItems":1},
-      {"type":"array","items":{"$ref":"#"},"maxItems":2},{"type":"null"}]})").value();
+  auto matcher = cache
+                     .match(R"({"anyOf":[{"type":"array","items":{"$ref":"#"},"maxItems":1},
+      {"type":"array","items":{"$ref":"#"},"maxItems":2},{"type":"null"}]})")
+                     .value();
   int depth = 0;
   while (depth < 1000 && matcher.advance("[")) ++depth;
   BOOST_TEST(depth > 5);
   BOOST_TEST(depth < 1000);
-  auto fresh = cache.match(R"({"anyOf":[{"type":"array","items":{"$ref":"#"},"maxItems":1},
-      {"type":"array","items":{"$ref":"#"},"maxItems":2},{"type":"null"}]})").value();
+  auto fresh = cache
+                   .match(R"({"anyOf":[{"type":"array","items":{"$ref":"#"},"maxItems":1},
+      {"type":"array","items":{"$ref":"#"},"maxItems":2},{"type":"null"}]})")
+                   .value();
   BOOST_TEST(fresh.advance("[[null]]"));
   BOOST_TEST(fresh.must_end());
 }

@@ -71,8 +71,9 @@ class byte_tokenizer final : public engine::tokenizer {
  public:
   byte_tokenizer() {
     for (int byte = 0; byte < 256; ++byte) texts_.emplace_back(1, static_cast<char>(byte));
-    for (const char* text : {"{\"", "\":", "\": \"", "\", \"", "true", "tru", "null", "\xC3\xA9", "\xE2\x82", "\"}",
-                             "}}", "12", "0.5", "  ", "\n  ", "\\\"", "abc", "]", "[{", "[["})
+    for (const char* text :
+         {"{\"", "\":", "\": \"", "\", \"", "true", "tru",  "null", "\xC3\xA9", "\xE2\x82", "\"}",
+          "}}",  "12",  "0.5",    "  ",     "\n  ", "\\\"", "abc",  "]",        "[{",       "[["})
       texts_.emplace_back(text);
     texts_.emplace_back();  // end of sequence
     stops_ = {static_cast<engine::token_id>(texts_.size() - 1)};
