@@ -200,22 +200,18 @@ std::optional<message> decode(std::string_view bytes) {
   return decode_as(index, f);
 }
 
-std::string encode_hello(const node_description& node, std::uint64_t incarnation) {
+std::string encode_hello(const member_record& own) {
   writer f;
-  fields(f, node);
-  f(incarnation);
+  fields(f, own);
   return std::move(f.out);
 }
 
 std::optional<hello> decode_hello(std::string_view bytes) {
   reader f(bytes);
-  hello h;
-  fields(f, h.node);
-  f(h.incarnation);
-  if (!f.ok() || h.node.model.size() > max_text_bytes || h.node.build.size() > max_text_bytes ||
-      h.node.address.size() > max_text_bytes)
-    return std::nullopt;
-  return h;
+  member_record own;
+  fields(f, own);
+  if (!f.ok()) return std::nullopt;
+  return hello{*own.node, own.incarnation, own.declared};
 }
 
 }  // namespace bitnet::actors::cluster

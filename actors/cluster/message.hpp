@@ -115,11 +115,13 @@ std::string encode(const message& m);
 /// the bytes, whatever they say.
 std::optional<message> decode(std::string_view bytes);
 
-std::string encode_hello(const node_description& node, std::uint64_t incarnation);
+/// The first thing that both sides of a link say: the sender's own record.
 struct hello {
   node_description node;
   std::uint64_t incarnation = 0;
+  declaration declared = declaration::joining;
 };
+std::string encode_hello(const member_record& own);
 std::optional<hello> decode_hello(std::string_view bytes);
 
 }  // namespace bitnet::actors::cluster

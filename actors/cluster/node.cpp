@@ -30,6 +30,7 @@ void node::on_hello(const hello& greeting, steady_time now) {
   member_record record;
   record.node = std::make_shared<const node_description>(greeting.node);
   record.incarnation = greeting.incarnation;
+  record.declared = greeting.declared;
   if (const auto* known = map_.find(greeting.node.id);
       known != nullptr && known->record.incarnation >= record.incarnation) {
     // It does not know what is said of it: the exchange below tells.
