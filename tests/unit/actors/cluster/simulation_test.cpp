@@ -108,7 +108,7 @@ milliseconds until_converged(simulation& s, milliseconds limit) {
 }
 
 struct scale_result {
-  milliseconds boot;
+  milliseconds boot{0};
   std::vector<milliseconds> first, all, join;
   double messages_per_node_second = 0;
   std::size_t watched = 0;
