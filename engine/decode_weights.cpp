@@ -44,9 +44,10 @@ std::vector<matrix_pair> pairs_of(const std::vector<block_weights>& from, std::v
   return all;
 }
 
-std::vector<decode_block> pack(const std::vector<block_weights>& blocks, kernels::team& team) {
+std::vector<decode_block> pack(const std::vector<block_weights>& blocks, std::uint64_t bytes,
+                               kernels::team& team) {
   std::vector<decode_block> copy(blocks.size());
-  kernels::weight_arena arena(decode_copy_bytes(blocks));
+  kernels::weight_arena arena(bytes);
   const auto pairs = pairs_of(blocks, copy);
   for (const auto& p : pairs) *p.to = base3_matrix(*p.from, arena);
   team.run([&](kernels::team_member& member) {
@@ -127,28 +128,29 @@ std::optional<decode_format> parse_decode_format(std::string_view name) noexcept
   return std::nullopt;
 }
 
-std::uint64_t decode_copy_bytes(const std::vector<block_weights>& blocks) noexcept {
-  std::uint64_t total = 0;
-  for (const auto& b : blocks) {
-    for (const ternary_matrix* w :
-         {&b.attn_q, &b.attn_k, &b.attn_v, &b.attn_output, &b.ffn_gate, &b.ffn_up, &b.ffn_down})
-      total += base3_matrix::packed_bytes(w->rows(), w->cols());
-  }
-  return total;
+std::uint64_t decode_copy_bytes(const model_config& config) noexcept {
+  const std::size_t width = config.embedding_length;
+  const std::size_t hidden = config.feed_forward_length;
+  const std::size_t query = config.query_length();
+  const std::size_t kv = config.kv_length();
+  const auto bytes = base3_matrix::packed_bytes;
+  return config.block_count * std::uint64_t{bytes(query, width) + 2 * bytes(kv, width) + bytes(width, query) +
+                                            2 * bytes(hidden, width) + bytes(width, hidden)};
 }
 
-std::vector<decode_block> make_decode_blocks(const std::vector<block_weights>& blocks,
+std::vector<decode_block> make_decode_blocks(const model_config& config,
+                                             const std::vector<block_weights>& blocks,
                                              const load_options& options) {
+  const auto bytes = decode_copy_bytes(config);
   const bool automatic = options.decode == decode_format::automatic;
   if (options.decode == decode_format::two_bit || kernels::base3_matmul_for(options.isa) == nullptr)
     return {};
   if (automatic) {
-    const auto bytes = decode_copy_bytes(blocks);
     if (options.isa == kernels::instruction_set::scalar || bytes < least_bytes) return {};
     if (available_memory_bytes() < bytes + spare_bytes) return {};
   }
   kernels::team team(options.threads);
-  auto copy = pack(blocks, team);
+  auto copy = pack(blocks, bytes, team);
   if (automatic && comparison(pairs_of(blocks, copy), team, options.isa).gain() < least_gain) return {};
   return copy;
 }

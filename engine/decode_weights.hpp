@@ -12,6 +12,7 @@ namespace bitnet::engine {
 
 struct block_weights;
 struct load_options;
+struct model_config;
 
 /// How the linear weights lie in memory for passes over few tokens, which memory's bandwidth limits. The
 /// tokens are the same whichever it is.
@@ -35,13 +36,14 @@ struct decode_block {
   kernels::base3_matrix ffn_down;
 };
 
-/// Bytes that the second copy takes.
-std::uint64_t decode_copy_bytes(const std::vector<block_weights>& blocks) noexcept;
+/// Bytes that the second copy of a model of this shape takes.
+std::uint64_t decode_copy_bytes(const model_config& config) noexcept;
 
 /// The second copy as `options` ask for it, one entry a block; empty where two bits are used. Uses
 /// options.threads threads, packs about 1 GB a second and thread; automatic choice times both for some
 /// hundredths of a second. Throws std::bad_alloc.
-std::vector<decode_block> make_decode_blocks(const std::vector<block_weights>& blocks,
+std::vector<decode_block> make_decode_blocks(const model_config& config,
+                                             const std::vector<block_weights>& blocks,
                                              const load_options& options);
 
 }  // namespace bitnet::engine

@@ -227,8 +227,9 @@ std::uint64_t total_tensor_bytes(const gguf_file& file) {
 }
 
 result<void> check_memory(const gguf_file& file, const model_config& config, const load_options& options) {
-  const std::uint64_t needed =
-      weights_memory_bytes(config, *file.find_tensor("token_embd.weight"), options.head);
+  std::uint64_t needed = weights_memory_bytes(config, *file.find_tensor("token_embd.weight"), options.head);
+  if (options.decode == decode_format::base3 && kernels::base3_matmul_for(options.isa) != nullptr)
+    needed += decode_copy_bytes(config);
   const std::uint64_t available =
       options.memory_limit_bytes != 0 ? options.memory_limit_bytes : available_memory_bytes();
   if (needed <= available) return {};
@@ -253,7 +254,7 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
                   .and_then([&] { return check_memory(*file, weights->config, options); })
                   .and_then([&] { return loader.load(*weights, options.head); });
   if (!done) return tl::unexpected(std::move(done.error()));
-  weights->decode_blocks = make_decode_blocks(weights->blocks, options);
+  weights->decode_blocks = make_decode_blocks(weights->config, weights->blocks, options);
   weights->file = std::move(file);
   if (options.warn) {
     for (const std::string& line : session.warnings()) options.warn(line);

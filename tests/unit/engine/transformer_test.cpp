@@ -141,7 +141,7 @@ BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_the_decode_copy) {
       options.decode = engine::decode_format::base3;
       options.isa = isa;
       options.threads = 2;
-      model->weights->decode_blocks = engine::make_decode_blocks(model->weights->blocks, options);
+      model->weights->decode_blocks = engine::make_decode_blocks(config, model->weights->blocks, options);
       BOOST_TEST(model->weights->decode_blocks.empty() == (kernels::base3_matmul_for(isa) == nullptr));
       if (!model->weights->decode_blocks.empty()) ++products;
       for (const std::size_t threads : {1, 2, 3}) {
@@ -154,8 +154,9 @@ BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_the_decode_copy) {
 }
 
 BOOST_AUTO_TEST_CASE(a_model_that_fits_the_caches_gets_no_decode_copy_of_its_own_accord) {
-  const auto model = tests::random_model(tests::small_config());
-  BOOST_TEST(engine::make_decode_blocks(model->weights->blocks, {}).empty());
+  const auto config = tests::small_config();
+  const auto model = tests::random_model(config);
+  BOOST_TEST(engine::make_decode_blocks(config, model->weights->blocks, {}).empty());
 }
 
 BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_threads_and_instruction_set) {

@@ -480,6 +480,19 @@ BOOST_AUTO_TEST_CASE(refuses_a_model_larger_than_the_memory_and_says_by_how_much
   BOOST_REQUIRE(!refused);
   BOOST_TEST((refused.error().code == error_code::out_of_memory));
   BOOST_TEST((refused.error().message.find("MiB of memory for its weights") != std::string::npos));
+
+  // A second copy that was asked for counts; the scalar kernels can always read it.
+  options.isa = bitnet::kernels::instruction_set::scalar;
+  options.decode = decode_format::base3;
+  const std::uint64_t copy = decode_copy_bytes(*config);
+  options.memory_limit_bytes = needed + copy - 1;
+  BOOST_TEST(!load_weights(*opened, options).has_value());
+  options.memory_limit_bytes = needed + copy;
+  const auto both = load_weights(*opened, options);
+  BOOST_REQUIRE(both.has_value());
+  options.decode = decode_format::two_bit;
+  BOOST_TEST((*both)->decode_blocks.size() == config->block_count);
+  BOOST_TEST(load_weights(*opened, options).value()->decode_blocks.empty());
 }
 
 BOOST_AUTO_TEST_CASE(the_memory_estimate_is_what_loading_takes) {
