@@ -1,11 +1,24 @@
 """The official OpenAI client against a real server: what it is told, what it makes of errors."""
 
 import concurrent.futures
+import http.client
+import json
 import time
 import unittest
 
 import openai
 from server_process import Server
+
+def client_of(server, **options):
+    """A client, once the model is there."""
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="any", **options)
+    deadline = time.monotonic() + 30
+    while not client.models.list().data:
+        if time.monotonic() > deadline:
+            raise AssertionError("the model was not loaded in time")
+        time.sleep(0.05)
+    return client
+
 
 QUESTION = [{"role": "user", "content": "What is a liveness probe?"}]
 
@@ -13,13 +26,8 @@ QUESTION = [{"role": "user", "content": "What is a liveness probe?"}]
 class OpenAIClient(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server("--http.sse-ping=100ms"))
-        cls.client = openai.OpenAI(base_url=f"http://127.0.0.1:{cls.server.port}/v1", api_key="any", max_retries=4)
-        deadline = time.monotonic() + 30
-        while not cls.client.models.list().data:
-            if time.monotonic() > deadline:
-                raise AssertionError("the model was not loaded in time")
-            time.sleep(0.05)
+        cls.server = cls.enterClassContext(Server())
+        cls.client = client_of(cls.server, max_retries=4)
 
     def complete(self, **parameters):
         return self.client.completions.create(**{"model": "demo", "prompt": "Once upon a time", "max_tokens": 12,
@@ -153,15 +161,26 @@ class OpenAIClient(unittest.TestCase):
 
     def test_full_queue_raises_a_rate_limit_error(self):
         with Server("--engine.max-sequences=1", "--engine.max-queued=1") as server:
-            client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="any", max_retries=0)
-            deadline = time.monotonic() + 30
-            while not client.models.list().data and time.monotonic() < deadline:
-                time.sleep(0.05)
+            client = client_of(server, max_retries=0)
             with self.assertRaises((openai.RateLimitError, openai.InternalServerError)) as raised:
                 client.completions.create(model="demo", prompt="x", max_tokens=1000, n=40,
                                           extra_body={"ignore_eos": True})
             self.assertIn(raised.exception.status_code, (429, 503))
             self.assertIn("retry-after", raised.exception.response.headers)
+
+    def test_silent_streams_get_comments(self):
+        with Server("--engine.max-sequences=1", "--http.sse-ping=20ms") as server:
+            blocker = client_of(server).completions.create(
+                model="demo", prompt="x", max_tokens=1500, n=16, stream=True, extra_body={"ignore_eos": True})
+            next(iter(blocker))  # the only place is taken
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection.request("POST", "/v1/completions", json.dumps(
+                {"prompt": "x", "max_tokens": 2, "stream": True, "priority": 1}),
+                {"Content-Type": "application/json", "Authorization": "Bearer any"})
+            events = connection.getresponse().read().decode().split("\n\n")
+            blocker.close()
+        self.assertIn(": ping", events)
+        self.assertEqual([e for e in events if e and e != ": ping"][-1], "data: [DONE]")
 
     def test_cancelled_stream_leaves_no_work_behind(self):
         stream = self.complete(max_tokens=1500, temperature=1, stream=True, extra_body={"ignore_eos": True})
