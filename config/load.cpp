@@ -184,6 +184,9 @@ status check_consistency(const server_config& config) {
     return tl::unexpected(fmt::format(
         "health.memory-degraded-percent ({}) must be less than health.memory-unhealthy-percent ({})",
         config.health.memory_degraded_percent, config.health.memory_unhealthy_percent));
+  if (config.http.tls_certificate.empty() != config.http.tls_key.empty())
+    return tl::unexpected(std::string{
+        "http.tls-certificate and http.tls-key belong together: set both, or neither for plain HTTP"});
   return {};
 }
 

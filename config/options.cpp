@@ -14,6 +14,7 @@ namespace {
 using std::chrono::hours;
 
 constexpr std::array<std::string_view, 2> isolations{"process", "thread"};
+constexpr std::array<std::string_view, 3> priorities{"auto", "prompt", "normal"};
 constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
                                                        "avx_vnni", "avx512_vnni", "amx_int8"};
 constexpr std::array<std::string_view, 2> head_formats{"int8", "f16"};
@@ -35,6 +36,28 @@ option text_option(std::string key, std::string hint, std::string help, Field fi
             return {};
           },
           [field](const server_config& c) { return field(c); }};
+}
+
+/// Empty: not set.
+template <class Field>
+option optional_text_option(std::string key, std::string hint, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::text,
+          std::move(hint),
+          std::move(help),
+          [field](server_config& c, std::string_view text) -> parsed<void> {
+            field(c) = std::string{text};
+            return {};
+          },
+          [field](const server_config& c) { return field(c); }};
+}
+
+/// Never shown again, not even by --dump-config.
+template <class Field>
+option secret_option(std::string key, std::string hint, std::string help, Field field) {
+  auto o = optional_text_option(std::move(key), std::move(hint), std::move(help), field);
+  o.get = [](const server_config&) { return std::string{}; };
+  return o;
 }
 
 template <class Field>
@@ -146,6 +169,32 @@ std::vector<option> declare() {
   all.push_back(duration_option("http.sse-ping", milliseconds{0}, hours{1},
                                 "a stream that is silent for so long gets a comment; 0: never",
                                 FIELD(http.sse_ping)));
+
+  all.push_back(
+      choice_option("http.priority", priorities,
+                    "how soon HTTP threads get a core; auto: real time where permitted, else prompt",
+                    FIELD(http.priority)));
+  all.push_back(optional_text_option("http.tls-certificate", "FILE",
+                                     "PEM certificate chain; with http.tls-key: HTTPS only",
+                                     FIELD(http.tls_certificate)));
+  all.push_back(optional_text_option("http.tls-key", "FILE", "PEM private key of http.tls-certificate",
+                                     FIELD(http.tls_key)));
+
+  all.push_back(optional_text_option("access.key-file", "FILE",
+                                     "API keys, a line each: NAME KEY [admin]; read again on SIGHUP",
+                                     FIELD(access.key_file)));
+  all.push_back(secret_option("access.keys", "NAME:KEY[:admin],...",
+                              "more API keys; put them in the environment, where ps does not show them",
+                              FIELD(access.keys)));
+  all.push_back(number_option("access.requests-per-minute", 0, 1'000'000'000,
+                              "API requests that a key may make; 0: no limit",
+                              FIELD(access.requests_per_minute)));
+  all.push_back(number_option("access.max-concurrent", 0, 1'000'000,
+                              "API requests that a key may have in flight; 0: no limit",
+                              FIELD(access.max_concurrent)));
+  all.push_back(optional_text_option("access.cors-origins", "ORIGIN,...",
+                                     "web origins whose pages may call the API; * for all",
+                                     FIELD(access.cors_origins)));
 
   all.push_back(device_option());
   all.push_back(choice_option("engine.isolation", isolations,

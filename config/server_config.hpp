@@ -26,7 +26,18 @@ struct server_config {
     milliseconds idle_timeout{75'000};
     milliseconds write_timeout{30'000};
     milliseconds sse_ping{15'000};
+    std::string priority = "auto";  ///< auto, prompt or normal
+    std::string tls_certificate;    ///< PEM file; empty: plain HTTP
+    std::string tls_key;
   } http;
+
+  struct access_section {
+    std::string key_file;  ///< empty: none
+    std::string keys;      ///< secret
+    std::uint64_t requests_per_minute = 0;
+    std::size_t max_concurrent = 0;
+    std::string cors_origins;
+  } access;
 
   struct engine_section {
     std::string device = "auto";          ///< auto, cpu, or cuda[:N]

@@ -83,8 +83,9 @@ void append_head(const response_head& head, std::string& out) {
   out += "\r\n";
   append_field("Date", http_date(), out);
   bool has_type = false, has_cache_control = false, has_buffering = false, is_event_stream = false;
-  if (head.headers != nullptr) {
-    for (const auto& [name, value] : *head.headers) {
+  for (const auto* const list : {head.headers, head.more_headers}) {
+    if (list == nullptr) continue;
+    for (const auto& [name, value] : *list) {
       if (is_framing(name) || breaks_lines(name) || breaks_lines(value)) continue;
       if (!head.request_id.empty() && equals_ignoring_case(name, "x-request-id")) continue;
       if (equals_ignoring_case(name, "content-type")) {

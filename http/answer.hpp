@@ -13,6 +13,7 @@ namespace bitnet::http {
 struct response_head {
   unsigned status = 200;
   const header_list* headers = nullptr;  ///< null: none; those that frame the message are ours, and skipped
+  const header_list* more_headers = nullptr;    ///< likewise
   std::optional<std::uint64_t> content_length;  ///< empty: a stream
   bool chunked = false;
   bool keep_alive = true;

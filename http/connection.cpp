@@ -137,7 +137,6 @@ std::size_t connection::process(std::string_view input, time_point now) {
         break;
       case request_reader::step::failed:
         thread_counters::add(environment_.counters.protocol_errors_total);
-        log_refusal(reader_->failure());
         answer_error(reader_->failure(), false);
         exchange_.reset();
         close_after_output(true);
@@ -168,7 +167,6 @@ void connection::process_header(time_point now) {
   // A refused request's body is not read, so the connection cannot go on behind it.
   const bool keep_alive = header.keep_alive && !header.has_body && !must_close();
   const auto refuse = [&](const protocol_error& error, const header_list& headers = {}) {
-    log_refusal(error);
     const bool linger = header.has_body;
     answer_error(error, keep_alive, headers);
     reader_.reset();
@@ -182,6 +180,7 @@ void connection::process_header(time_point now) {
         {400, "bad_target", fmt::format("{} is not a valid request target.", printable(header.target))});
   }
   const auto decision = route(environment_.routes, header.method, target.path);
+  if (!std::holds_alternative<route_result::not_found>(decision) && answer_preflight(keep_alive)) return;
   if (const auto* const found = std::get_if<probe_route>(&decision)) {
     // HTTP/1.0 needs an explicit keep-alive, which rendered answers do not carry.
     const bool stay = keep_alive && !header.http_1_0;
@@ -201,22 +200,54 @@ void connection::process_header(time_point now) {
     refuse({503, "too_many_connections", "The server has reached its limit of connections; try again later."},
            {{"Retry-After", "1"}});
   } else {
-    exchange_ = std::make_unique<exchange_state>();
-    auto& x = *exchange_;
-    x.method = header.method;
-    x.target = header.target;
-    x.request_id = find_request_id(header.fields);
-    x.http_1_0 = header.http_1_0;
-    x.keep_alive = header.keep_alive;
-    x.head_only = header.method == "HEAD";
-    x.request.method = x.head_only ? "GET" : header.method;
-    x.request.path = std::move(target.path);
-    x.request.query = std::move(target.query);
-    x.request.request_id = x.request_id;
-    x.request.headers = std::move(header.fields);
-    phase_ = phase::body;
-    deadline_ = now + environment_.limits.body_timeout;
+    const auto needed = std::get<route_result::api>(decision).access;
+    auto place = environment_.access.admit(header.fields, needed, now);
+    if (!place) {
+      auto headers = environment_.access.cors_headers(header.fields);
+      headers.insert(headers.end(), place.error().headers.begin(), place.error().headers.end());
+      return refuse(place.error().error, headers);
+    }
+    open_exchange(std::move(*place), std::move(target), now);
   }
+}
+
+/// The request may be made: what is left is its body.
+void connection::open_exchange(admission place, request_target target, time_point now) {
+  auto& header = reader_->header();
+  exchange_ = std::make_unique<exchange_state>();
+  auto& x = *exchange_;
+  x.method = header.method;
+  x.target = header.target;
+  x.request_id = find_request_id(header.fields);
+  x.http_1_0 = header.http_1_0;
+  x.keep_alive = header.keep_alive;
+  x.head_only = header.method == "HEAD";
+  x.place = std::move(place);
+  x.cors = environment_.access.cors_headers(header.fields);
+  x.request.method = x.head_only ? "GET" : header.method;
+  x.request.path = std::move(target.path);
+  x.request.query = std::move(target.query);
+  x.request.request_id = x.request_id;
+  x.request.headers = std::move(header.fields);
+  phase_ = phase::body;
+  deadline_ = now + environment_.limits.body_timeout;
+}
+
+/// A web page's browser asks first whether the page may send the request that it wants to (Fetch, CORS).
+bool connection::answer_preflight(bool keep_alive) {
+  const auto& header = reader_->header();
+  header_list allowed;
+  if (!environment_.access.is_preflight(header.method, header.fields, allowed)) return false;
+  response_head head;
+  head.status = 204;
+  head.headers = &allowed;
+  head.content_length = 0;
+  head.keep_alive = keep_alive;
+  head.http_1_0 = header.http_1_0;
+  append_head(head, output_);
+  reader_.reset();
+  end_response(keep_alive);
+  return true;
 }
 
 void connection::answer_error(const protocol_error& error, bool keep_alive, const header_list& headers) {
@@ -228,17 +259,21 @@ void connection::answer_error(const protocol_error& error, bool keep_alive, cons
   head.content_length = body.size();
   head.keep_alive = keep_alive;
   head.http_1_0 = request.http_1_0;
+  const auto id = find_request_id(request.fields);
+  head.request_id = id;
   append_head(head, output_);
+  log_refusal(error, id);
   if (request.method != "HEAD") output_ += body;
 }
 
-void connection::log_refusal(const protocol_error& error) {
+void connection::log_refusal(const protocol_error& error, std::string_view request_id) {
   if (!environment_.log) return;
   const auto& request = reader_->header();
   access_record record;
   record.remote_address = origin_.remote_address;
   record.method = request.method;
   record.target = request.target;
+  record.request_id = request_id;
   record.status = error.status;
   environment_.log(record);
 }
@@ -322,7 +357,6 @@ void connection::check_deadlines(time_point now) {
   const protocol_error late{408, "request_timeout",
                             phase_ == phase::body ? "The request's body did not arrive in time."
                                                   : "The request's header did not arrive in time."};
-  log_refusal(late);
   answer_error(late, false);
   exchange_.reset();
   close_after_output(true);

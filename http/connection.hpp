@@ -1,5 +1,6 @@
 #pragma once
 
+#include "http/access_control.hpp"
 #include "http/answer.hpp"
 #include "http/ports.hpp"
 #include "http/request_reader.hpp"
@@ -38,6 +39,7 @@ struct connection_environment {
   const std::vector<api_route>& routes;
   const probe_source& probes;
   api_service& api;
+  access_control& access;
   const access_log& log;
   thread_counters& counters;
   const std::atomic<bool>& draining;
@@ -79,6 +81,8 @@ class connection {
   /// The output is out and the client shall see the end of it; discard input until its FIN.
   bool wants_shutdown() const noexcept { return phase_ == phase::lingering; }
   bool closed() const noexcept { return phase_ == phase::closed; }
+  /// The last answer was cut: the client must not see a proper end.
+  bool cut_off() const noexcept { return cut_off_; }
 
   /// Between requests, with nothing left to send.
   bool idle() const noexcept;
@@ -107,7 +111,9 @@ class connection {
   void answer_error(const protocol_error& error, bool keep_alive, const header_list& headers = {});
   void end_exchange(bool completed, time_point now);
   void end_response(bool keep_alive);
-  void log_refusal(const protocol_error& error);
+  void log_refusal(const protocol_error& error, std::string_view request_id);
+  bool answer_preflight(bool keep_alive);
+  void open_exchange(admission place, request_target target, time_point now);
   void close_after_output(bool linger);
   void settle(time_point now);
   void process_buffered(time_point now);
@@ -120,6 +126,7 @@ class connection {
   bool linger_ = false;
   bool finishing_ = false;  ///< the server stops
   bool eof_ = false;
+  bool cut_off_ = false;
   std::string input_;  ///< received, not yet consumed
   std::string output_;
   std::size_t output_begin_ = 0;

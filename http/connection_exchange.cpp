@@ -100,6 +100,7 @@ void connection::send_head(unsigned status, const header_list* headers, std::opt
   response_head head;
   head.status = status;
   head.headers = headers;
+  head.more_headers = &x.cors;
   head.content_length = length;
   head.chunked = x.chunked;
   head.keep_alive = x.keep_alive;
@@ -118,6 +119,7 @@ void connection::end_exchange(bool completed, time_point now) {
     record.method = exchange->method;
     record.target = exchange->target;
     record.request_id = exchange->request_id;
+    record.client = exchange->place.name();
     record.status = exchange->status;
     record.response_bytes = exchange->body_bytes;
     record.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - exchange->started);
@@ -129,6 +131,7 @@ void connection::end_exchange(bool completed, time_point now) {
   } else {
     // Without a proper end: the client must not take what it has for the whole.
     phase_ = phase::closed;
+    cut_off_ = true;
   }
 }
 

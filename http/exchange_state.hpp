@@ -10,6 +10,8 @@ struct connection::exchange_state {
   std::string method;   ///< as sent
   std::string target;
   std::string request_id;
+  admission place;   ///< held until the response's end
+  header_list cors;  ///< what the response must carry for the page that asks
   bool http_1_0 = false;
   bool keep_alive = true;
   bool head_only = false;

@@ -93,10 +93,8 @@ std::chrono::milliseconds choose_tick(const connection_limits& limits) {
 
 http_thread::http_thread(std::shared_ptr<server_shared> shared, unique_descriptor listener, bool ipv6)
     : shared_{std::move(shared)},
-      environment_{shared_->options.limits, shared_->options.routes,
-                   shared_->probes,         shared_->api,
-                   shared_->options.log,    counters_,
-                   shared_->draining},
+      environment_{shared_->options.limits, shared_->options.routes, shared_->probes, shared_->api,
+                   *shared_->access,        shared_->options.log,    counters_,       shared_->draining},
       work_{context_.get_executor()},
       protocol_{ipv6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4()},
       acceptor_{context_},
@@ -219,7 +217,7 @@ void http_thread::admit(unique_descriptor descriptor, const sockaddr_storage& pe
       !evict_idle(true, std::chrono::milliseconds{0})) {
     shared.probe_connections.fetch_sub(1, std::memory_order_relaxed);
     thread_counters::add(counters_.connections_refused);
-    turn_away(descriptor);
+    if (shared.options.tls_certificate.empty()) turn_away(descriptor);
     return;
   }
   auto& count = probes_only ? shared.probe_connections : shared.full_connections;
@@ -229,7 +227,8 @@ void http_thread::admit(unique_descriptor descriptor, const sockaddr_storage& pe
     socket.assign(protocol_, descriptor.get());
     descriptor.release();
     socket.non_blocking(true);
-    fresh = std::make_shared<session>(shared_from_this(), std::move(socket), probes_only);
+    fresh =
+        std::make_shared<session>(shared_from_this(), std::move(socket), shared.tls_in_force(), probes_only);
     fresh->prepare(describe_peer(peer));
   } catch (...) {
     count.fetch_sub(1, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 
 #include "http/connection.hpp"
 #include "http/server_options.hpp"
+#include "http/tls_stream.hpp"
 #include "http/unique_descriptor.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -25,13 +26,25 @@ namespace bitnet::http {
 
 /// What the threads of a server share.
 struct server_shared {
-  server_shared(server_options o, const probe_source& p, api_service& a, std::size_t limit)
-      : options{std::move(o)}, probes{p}, api{a}, connection_limit{limit} {}
+  server_shared(server_options o, const probe_source& p, api_service& a, std::unique_ptr<access_control> c,
+                std::shared_ptr<const tls_context> t, std::size_t limit)
+      : options{std::move(o)},
+        probes{p},
+        api{a},
+        access{std::move(c)},
+        connection_limit{limit},
+        tls{std::move(t)} {}
+
+  std::shared_ptr<const tls_context> tls_in_force() const {
+    return options.tls_certificate.empty() ? nullptr : std::atomic_load(&tls);
+  }
 
   server_options options;
   const probe_source& probes;
   api_service& api;
+  std::unique_ptr<access_control> access;
   std::size_t connection_limit;
+  std::shared_ptr<const tls_context> tls;         ///< null: plain HTTP. Replaced by atomic_store
   std::atomic<std::size_t> full_connections{0};   ///< against connection_limit
   std::atomic<std::size_t> probe_connections{0};  ///< against options.probe_reserve
   std::atomic<bool> draining{false};
@@ -61,6 +74,7 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
   void stop(std::chrono::milliseconds grace);
 
   const thread_counters& counters() const noexcept { return counters_; }
+  const server_options& options() const noexcept { return shared_->options; }
 
   // For sessions, on this thread.
   boost::asio::io_context& context() noexcept { return context_; }

@@ -94,7 +94,8 @@ route_decision route(const std::vector<api_route>& routes, std::string_view meth
   };
   for (const auto& candidate : routes) {
     if (!matches(candidate.pattern, path)) continue;
-    if (candidate.method == method || (method == "HEAD" && candidate.method == "GET")) return api{};
+    if (candidate.method == method || (method == "HEAD" && candidate.method == "GET"))
+      return api{candidate.access};
     add(candidate.method);
     if (candidate.method == "GET") add("HEAD");
   }

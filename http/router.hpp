@@ -2,6 +2,7 @@
 
 #include "http/ports.hpp"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -9,12 +10,20 @@
 
 namespace bitnet::http {
 
+/// Who may use a route; see access_control.
+enum class route_access : std::uint8_t {
+  open,  ///< everybody
+  key,   ///< who has an API key, where keys are configured
+  admin  ///< who has one with the role admin, where keys are configured
+};
+
 /// A route that api_service serves. `pattern` is a path; a segment in braces matches any one non-empty
 /// segment, and as the last segment everything that is left, slashes included ("/v1/models/{id}": model names
 /// contain slashes, and clients do not encode them). HEAD is served by the GET route, without the body.
 struct api_route {
   std::string method;
   std::string pattern;
+  route_access access = route_access::key;
 };
 
 /// A request target (RFC 9112, 3.2) in origin or absolute form.
@@ -32,7 +41,9 @@ struct probe_route {
   probe which;
   bool head;
 };
-struct api {};
+struct api {
+  route_access access;
+};
 struct not_found {};
 struct method_not_allowed {
   std::string allow;  ///< for the Allow header

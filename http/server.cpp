@@ -9,7 +9,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
+#include <latch>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -48,6 +50,12 @@ std::string check(const server_options& options) {
   return {};
 }
 
+void lower(std::atomic<effective_priority>& least, effective_priority mine) noexcept {
+  auto known = least.load();
+  while (known < mine && !least.compare_exchange_weak(known, mine)) {
+  }
+}
+
 }  // namespace
 
 struct server::state {
@@ -56,28 +64,45 @@ struct server::state {
   std::vector<std::shared_ptr<http_thread>> threads;
   std::mutex stopping;  ///< stop() may be called by several threads
   std::vector<std::thread> running;
+  std::atomic<effective_priority> priority{effective_priority::real_time};
 };
 
 tl::expected<std::unique_ptr<server>, std::string> server::start(server_options options,
                                                                  const probe_source& probes,
                                                                  api_service& api) {
   if (auto problem = check(options); !problem.empty()) return tl::make_unexpected(std::move(problem));
+  auto access = access_control::create(options.access);
+  if (!access) return tl::make_unexpected(std::move(access.error()));
+  std::shared_ptr<const tls_context> tls;
+  if (!options.tls_certificate.empty()) {
+    auto loaded = tls_context::load(options.tls_certificate, options.tls_key);
+    if (!loaded) return tl::make_unexpected(std::move(loaded.error()));
+    tls = std::move(*loaded);
+  }
   auto listeners = open_listeners(options.address, options.port, options.threads);
   if (!listeners) return tl::make_unexpected(std::move(listeners.error()));
   try {
     const auto limit = limit_connections(options);
     auto s = std::make_unique<state>();
     s->port = listeners->port;
-    s->shared = std::make_shared<server_shared>(std::move(options), probes, api, limit);
+    s->shared = std::make_shared<server_shared>(std::move(options), probes, api, std::move(*access),
+                                                std::move(tls), limit);
     for (auto& listener : listeners->sockets) {
       s->threads.push_back(std::make_shared<http_thread>(s->shared, std::move(listener), listeners->ipv6));
     }
     std::unique_ptr<server> result{new server{std::move(s)}};
+    const auto prioritised = std::make_shared<std::latch>(std::ssize(result->state_->threads));
     for (std::size_t i = 0; i < result->state_->threads.size(); ++i) {
       // From here on the server's destructor joins what has been started.
-      auto& started = result->state_->running.emplace_back([t = result->state_->threads[i]] { t->run(); });
+      auto& started = result->state_->running.emplace_back(
+          [t = result->state_->threads[i], &least = result->state_->priority, prioritised] {
+            lower(least, apply(t->options().priority));
+            prioritised->count_down();
+            t->run();
+          });
       pthread_setname_np(started.native_handle(), fmt::format("http-{}", i).c_str());
     }
+    prioritised->wait();
     return result;
   } catch (const std::exception& error) {
     return tl::make_unexpected(
@@ -97,8 +122,38 @@ std::uint16_t server::port() const noexcept {
   return state_->port;
 }
 
+effective_priority server::priority() const noexcept {
+  return state_->priority.load();
+}
+
 std::size_t server::connection_limit() const noexcept {
   return state_->shared->connection_limit;
+}
+
+tl::expected<void, std::string> server::reload() {
+  auto& shared = *state_->shared;
+  std::string problems;
+  if (auto ok = shared.access->reload(); !ok) problems = std::move(ok.error());
+  if (!shared.options.tls_certificate.empty()) {
+    auto loaded = tls_context::load(shared.options.tls_certificate, shared.options.tls_key);
+    if (loaded) {
+      std::atomic_store(&shared.tls, std::move(*loaded));
+    } else {
+      problems += (problems.empty() ? "" : "; ") + loaded.error();
+    }
+  }
+  if (!problems.empty()) return tl::make_unexpected(std::move(problems));
+  return {};
+}
+
+bool server::requires_key() const noexcept {
+  return state_->shared->access->has_keys();
+}
+
+std::optional<std::chrono::system_clock::time_point> server::certificate_expires() const {
+  const auto tls = std::atomic_load(&state_->shared->tls);
+  if (!tls) return std::nullopt;
+  return tls->expires();
 }
 
 void server::begin_drain() noexcept {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace bitnet::http {
@@ -20,7 +21,8 @@ namespace bitnet::http {
 ///
 /// A client that closes its side (FIN) while an API response is pending counts as gone: the exchange is
 /// cancelled. A half-closed client cannot be told from one that left, and tokens for nobody are dear.
-/// Pipelined requests are answered in order, one at a time; what waits is bounded by the input buffer.
+/// With TLS the process must ignore SIGPIPE. Pipelined requests are answered in order, one at a time; what
+/// waits is bounded by the input buffer.
 class server {
  public:
   /// Binds and starts. `probes` and `api` must outlive the server. The error is one sentence that names the
@@ -38,8 +40,21 @@ class server {
   /// The port in use. Any thread.
   std::uint16_t port() const noexcept;
 
+  /// What the HTTP threads got of server_options::priority; the least of them. Any thread.
+  effective_priority priority() const noexcept;
+
   /// max_connections, lowered where RLIMIT_NOFILE is too small for it. Any thread.
   std::size_t connection_limit() const noexcept;
+
+  /// Reads the API keys and the TLS certificate again. What cannot be used stays as it was, and the error
+  /// says why; connections keep what they began with. One thread at a time.
+  tl::expected<void, std::string> reload();
+
+  /// Whether the API wants a key. Any thread.
+  bool requires_key() const noexcept;
+
+  /// Empty without TLS. Any thread.
+  std::optional<std::chrono::system_clock::time_point> certificate_expires() const;
 
   /// From now on API responses carry "Connection: close", so that clients move elsewhere. Connections are
   /// still accepted and probes answered; whether API requests are refused is the api_service's to decide.

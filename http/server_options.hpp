@@ -1,6 +1,8 @@
 #pragma once
 
+#include "http/access_control.hpp"
 #include "http/router.hpp"
+#include "http/thread_priority.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -18,6 +20,7 @@ struct access_record {
   std::string_view method;
   std::string_view target;  ///< as sent, query included
   std::string_view request_id;
+  std::string_view client;                ///< name of the API key; empty: none
   unsigned status = 0;                    ///< 0: the client left before there was an answer
   std::uint64_t response_bytes = 0;       ///< of the body
   std::chrono::microseconds duration{0};  ///< from the complete request to the last byte produced
@@ -45,6 +48,9 @@ struct server_options {
   std::string address = "127.0.0.1";  ///< IPv4 or IPv6 address, or "localhost"; "::" takes both families
   std::uint16_t port = 8080;          ///< 0: an ephemeral port, see server::port
   unsigned threads = 2;               ///< each with its own acceptor (SO_REUSEPORT) and connections
+  /// `automatic` takes real time where the process may: work on these threads is short, and a probe that
+  /// waits for a core says nothing of the server.
+  thread_priority priority = thread_priority::normal;
   /// Connections that may ask for anything. Lowered to what RLIMIT_NOFILE allows (server::connection_limit).
   /// Beyond it the longest-idle connection makes room; if none is idle, a new connection may only ask for the
   /// probes and gets 503 for the rest.
@@ -53,6 +59,9 @@ struct server_options {
   std::chrono::milliseconds eviction_idle_age{1'000};  ///< a connection idle for less never makes room
   connection_limits limits;
   std::vector<api_route> routes;
+  access_options access;
+  std::string tls_certificate;  ///< PEM file; empty: plain HTTP
+  std::string tls_key;
   access_log log;  ///< empty: none
 };
 

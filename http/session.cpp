@@ -26,8 +26,11 @@ constexpr int reads_in_a_row = 4;
 
 }  // namespace
 
-session::session(std::shared_ptr<http_thread> thread, http_thread::socket_type socket, bool probes_only)
-    : thread_{std::move(thread)}, socket_{std::move(socket)}, probes_only_{probes_only} {}
+session::session(std::shared_ptr<http_thread> thread, http_thread::socket_type socket,
+                 std::shared_ptr<const tls_context> tls, bool probes_only)
+    : thread_{std::move(thread)}, socket_{std::move(socket)}, probes_only_{probes_only} {
+  if (tls) tls_ = std::make_unique<tls_stream>(std::move(tls), socket_.native_handle());
+}
 
 void session::prepare(std::string remote_address) {
   connection::origin origin;
@@ -64,30 +67,82 @@ void session::guarded(Action&& action) noexcept {
   }
 }
 
+session::transfer session::read(std::span<char> into) {
+  if (tls_) return translate(tls_->read(into));
+  error_code error;
+  const auto size = socket_.read_some(asio::buffer(into.data(), into.size()), error);
+  if (is_would_block(error)) return {transfer::status::would_block};
+  if (error == asio::error::eof) return {transfer::status::ended};
+  return {error ? transfer::status::failed : transfer::status::done, size};
+}
+
+session::transfer session::write(std::string_view bytes) {
+  if (tls_) return translate(tls_->write(bytes));
+  error_code error;
+  const auto size = socket_.write_some(asio::buffer(bytes.data(), bytes.size()), error);
+  if (is_would_block(error)) {
+    wait_writable();
+    return {transfer::status::would_block};
+  }
+  return {error ? transfer::status::failed : transfer::status::done, size};
+}
+
+/// Waits for what TLS waits for, which need not be what we do: a write may have to read first.
+session::transfer session::translate(tls_stream::result result) {
+  switch (result.what) {
+    case tls_stream::status::done:
+      return {transfer::status::done, result.size};
+    case tls_stream::status::want_read:
+      if (!waiting_readable_) wait_readable();
+      return {transfer::status::would_block};
+    case tls_stream::status::want_write:
+      if (!waiting_writable_) wait_writable();
+      return {transfer::status::would_block};
+    case tls_stream::status::ended:
+      return {transfer::status::ended};
+    case tls_stream::status::failed:
+      break;
+  }
+  return {transfer::status::failed};
+}
+
 void session::pump() {
   while (!closed_ && !waiting_writable_ && !connection_->output().empty()) {
-    const auto output = connection_->output();
-    error_code error;
-    const auto taken = socket_.write_some(asio::buffer(output.data(), output.size()), error);
-    if (is_would_block(error)) {
-      wait_writable();
-    } else if (error) {
+    const auto written = write(connection_->output());
+    if (written.what == transfer::status::would_block) break;
+    if (written.what != transfer::status::done) {
       close();
-    } else {
-      connection_->sent(taken, http_thread::clock::now());
+      return;
     }
+    connection_->sent(written.size, http_thread::clock::now());
   }
   if (closed_) return;
   if (connection_->closed()) {
+    if (tls_ && !connection_->cut_off()) tls_->finish();
     close();
     return;
   }
   if (connection_->wants_shutdown() && !shut_down_) {
     shut_down_ = true;
+    if (tls_) tls_->finish();
     error_code ignored;
     socket_.shutdown(asio::socket_base::shutdown_send, ignored);
   }
-  if (!waiting_readable_ && connection_->wants_input()) wait_readable();
+  if (waiting_readable_ || !connection_->wants_input()) return;
+  if (tls_ && tls_->has_pending()) {
+    read_soon();
+  } else {
+    wait_readable();
+  }
+}
+
+/// After what others wait for: no readiness announces bytes that TLS has decrypted already.
+void session::read_soon() {
+  waiting_readable_ = true;
+  asio::post(thread_->context(), [self = shared_from_this()] {
+    self->waiting_readable_ = false;
+    self->guarded([&] { self->on_readable(); });
+  });
 }
 
 // Waits instead of asynchronous reads and writes: the operation itself then needs no buffer that stays put,
@@ -112,7 +167,9 @@ void session::wait_writable() {
     if (error) {
       self->close();
     } else {
-      self->guarded([] {});
+      self->guarded([&] {
+        if (self->tls_) self->on_readable();
+      });
     }
   });
 }
@@ -120,20 +177,19 @@ void session::wait_writable() {
 void session::on_readable() {
   auto& scratch = thread_->scratch();
   for (int i = 0; i < reads_in_a_row && connection_->wants_input(); ++i) {
-    error_code error;
-    const auto size = socket_.read_some(asio::buffer(scratch), error);
-    if (is_would_block(error)) return;
+    const auto got = read(scratch);
+    if (got.what == transfer::status::would_block) return;
     const auto now = http_thread::clock::now();
-    if (error == asio::error::eof) {
+    if (got.what == transfer::status::ended) {
       connection_->receive_eof(now);
       return;
     }
-    if (error) {
+    if (got.what == transfer::status::failed) {
       close();
       return;
     }
-    connection_->receive({scratch.data(), size}, now);
-    if (size < scratch.size()) return;
+    connection_->receive({scratch.data(), got.size}, now);
+    if (!tls_ && got.size < scratch.size()) return;
   }
 }
 

@@ -113,10 +113,10 @@ std::vector<http::api_route> api_routes(bool with_faults) {
   std::vector<http::api_route> routes{{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
                                       {"POST", "/v1/inference"},   {"GET", "/v1/models"},
                                       {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
-                                      {"POST", "/detokenize"},     {"GET", "/openapi.json"}};
+                                      {"POST", "/detokenize"},     {"GET", "/openapi.json", http::route_access::open}};
   if (with_faults) {
-    routes.push_back({"GET", faults_path});
-    routes.push_back({"POST", faults_path});
+    routes.push_back({"GET", faults_path, http::route_access::admin});
+    routes.push_back({"POST", faults_path, http::route_access::admin});
   }
   return routes;
 }

@@ -191,6 +191,23 @@ void log_access(const http::access_record& r) {
                r.completed ? "" : " cut off");
 }
 
+http::thread_priority parse_priority(std::string_view name) {
+  if (name == "normal") return http::thread_priority::normal;
+  return name == "prompt" ? http::thread_priority::prompt : http::thread_priority::automatic;
+}
+
+std::string_view describe(http::effective_priority priority) {
+  switch (priority) {
+    case http::effective_priority::real_time:
+      return "before all ordinary ones (real time)";
+    case http::effective_priority::prompt:
+      return "promptly (short slices)";
+    case http::effective_priority::normal:
+      return "in their turn: where every core is busy, probes wait for milliseconds; see docs/operations.md";
+  }
+  return "";
+}
+
 http::server_options server_options(const config::server_config& config) {
   http::server_options o;
   o.address = config.http.address;
@@ -201,6 +218,14 @@ http::server_options server_options(const config::server_config& config) {
   o.limits.header_timeout = config.http.header_timeout;
   o.limits.idle_timeout = config.http.idle_timeout;
   o.limits.write_timeout = config.http.write_timeout;
+  o.priority = parse_priority(config.http.priority);
+  o.tls_certificate = config.http.tls_certificate;
+  o.tls_key = config.http.tls_key;
+  o.access.key_file = config.access.key_file;
+  o.access.keys = config.access.keys;
+  o.access.requests_per_minute = config.access.requests_per_minute;
+  o.access.max_concurrent = config.access.max_concurrent;
+  o.access.cors_origins = config.access.cors_origins;
   o.routes = api_routes(config.debug.fault_injection);
   o.log = log_access;
   return o;
@@ -263,6 +288,8 @@ int serve(const config::server_config& config) {
   }
   spdlog::info("bitnet-server {} listening on http://{}", this_build().version,
                url_authority(config.http.address, (*server)->port()));
+
+  spdlog::info("HTTP threads run {}", describe((*server)->priority()));
 
   const int signal = signals.wait();
   if (const auto failure = loading.failure()) {

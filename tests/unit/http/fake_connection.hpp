@@ -25,7 +25,8 @@ inline std::vector<api_route> fake_routes() {
 
 /// A connection without a socket: bytes go in and come out as strings, and time passes when the test says so.
 struct fake_connection {
-  explicit fake_connection(connection_limits l = {}, bool probes_only = false) : limits{l} {
+  explicit fake_connection(connection_limits l = {}, bool probes_only = false, access_options who = {})
+      : limits{l}, access{access_control::create(std::move(who)).value()} {
     connection::origin origin;
     origin.remote_address = "192.0.2.1";
     origin.probes_only = probes_only;
@@ -71,13 +72,14 @@ struct fake_connection {
   std::vector<api_route> routes = fake_routes();
   fake_probes probes;
   fake_api api;
+  std::unique_ptr<access_control> access;
   thread_counters counters;
   std::atomic<bool> draining{false};
   std::vector<log_entry> logged;
   access_log log;
   std::atomic<int> wakes{0};
   connection::time_point now{std::chrono::hours{1}};
-  connection_environment environment{limits, routes, probes, api, log, counters, draining};
+  connection_environment environment{limits, routes, probes, api, *access, log, counters, draining};
   std::unique_ptr<connection> protocol;
 };
 
