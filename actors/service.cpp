@@ -291,6 +291,9 @@ tl::expected<std::unique_ptr<service>, std::string> service::start(service_optio
 const snapshot_store& service::snapshots() const noexcept {
   return *state_->store;
 }
+void service::report(component_report report) {
+  if (state_->aggregator) caf::anon_send(state_->aggregator, std::move(report));
+}
 router_actor service::router() const {
   return state_->router;
 }

@@ -80,6 +80,9 @@ class service {
   /// The answers of the probes; any thread, wait-free, valid as long as the service is.
   const snapshot_store& snapshots() const noexcept;
 
+  /// Adds what a part outside the actors says of itself to the health; not critical. Any thread.
+  void report(component_report report);
+
   /// Where requests go (interfaces.hpp). Lives as long as the service and outlives workers: keep this handle,
   /// never a worker's.
   router_actor router() const;

@@ -259,7 +259,7 @@ void connection::answer_error(const protocol_error& error, bool keep_alive, cons
   head.content_length = body.size();
   head.keep_alive = keep_alive;
   head.http_1_0 = request.http_1_0;
-  const auto id = find_request_id(request.fields);
+  const auto id = exchange_ ? exchange_->request_id : find_request_id(request.fields);
   head.request_id = id;
   append_head(head, output_);
   log_refusal(error, id);

@@ -71,6 +71,9 @@ void connection::apply(response_event& event, time_point now) {
       if (x.chunked && !x.head_only && allows_body(x.status)) output_ += "0\r\n\r\n";
       end_exchange(true, now);
       return;
+    case response_event::kind::describe:
+      x.facts = event.facts;
+      return;
     case response_event::kind::abandoned:
       if (x.status == 0) {
         const protocol_error lost{500, "no_response", "The server dropped the request without an answer."};
@@ -124,6 +127,7 @@ void connection::end_exchange(bool completed, time_point now) {
     record.response_bytes = exchange->body_bytes;
     record.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - exchange->started);
     record.completed = completed;
+    record.facts = exchange->facts;
     environment_.log(record);
   }
   if (completed) {

@@ -22,6 +22,7 @@ struct connection::exchange_state {
   unsigned status = 0;  ///< 0: no head sent
   bool chunked = false;
   std::uint64_t body_bytes = 0;
+  exchange_facts facts;
   std::size_t payload_in_output = 0;  ///< counted in the channel, not yet taken by the socket
 };
 

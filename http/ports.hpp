@@ -37,6 +37,13 @@ class probe_source {
   virtual void append_answer(probe which, bool head, bool keep_alive, std::string& out) const = 0;
 };
 
+/// What a generation did, for the access log.
+struct exchange_facts {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t completion_tokens = 0;
+  double first_token_ms = 0;  ///< since the request
+};
+
 /// One response being produced, by any thread. Calls after the client is gone are ignored. The first call
 /// must be `respond` (a whole answer) or `begin_stream`.
 class response_writer {
@@ -48,6 +55,9 @@ class response_writer {
   virtual void begin_stream(unsigned status, header_list headers) = 0;
   virtual void write(std::string bytes) = 0;
   virtual void end_stream() = 0;
+
+  /// Before the response's end: adds to its line in the log.
+  virtual void describe(const exchange_facts& facts) = 0;
 
   /// Bytes written but not yet taken by the client's socket; relaxed, for back-pressure.
   virtual std::size_t unsent_bytes() const noexcept = 0;

@@ -42,6 +42,13 @@ class channel_writer final : public response_writer {
     push(response_event::kind::end_stream);
   }
 
+  void describe(const exchange_facts& facts) override {
+    auto event = std::make_unique<response_event>();
+    event->what = response_event::kind::describe;
+    event->facts = facts;
+    channel_->push(std::move(event));
+  }
+
   std::size_t unsent_bytes() const noexcept override { return channel_->unsent_bytes(); }
 
  private:

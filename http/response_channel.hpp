@@ -13,11 +13,12 @@ namespace bitnet::http {
 
 /// What a writer did, on its way to the connection.
 struct response_event {
-  enum class kind : std::uint8_t { respond, begin_stream, write, end_stream, abandoned };
+  enum class kind : std::uint8_t { respond, begin_stream, write, end_stream, describe, abandoned };
   kind what = kind::abandoned;
   unsigned status = 0;
   header_list headers;
   std::string bytes;
+  exchange_facts facts;
   std::unique_ptr<response_event> next;
 };
 

@@ -24,6 +24,7 @@ struct access_record {
   unsigned status = 0;                    ///< 0: the client left before there was an answer
   std::uint64_t response_bytes = 0;       ///< of the body
   std::chrono::microseconds duration{0};  ///< from the complete request to the last byte produced
+  exchange_facts facts;                   ///< all 0 for what generates nothing
   bool completed = true;                  ///< false: cut off by the client, a time-out or a failure
 };
 

@@ -110,10 +110,11 @@ void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& co
 }  // namespace
 
 std::vector<http::api_route> api_routes(bool with_faults) {
-  std::vector<http::api_route> routes{{"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
-                                      {"POST", "/v1/inference"},   {"GET", "/v1/models"},
-                                      {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
-                                      {"POST", "/detokenize"},     {"GET", "/openapi.json", http::route_access::open}};
+  std::vector<http::api_route> routes{
+      {"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
+      {"POST", "/v1/inference"},   {"GET", "/v1/models"},
+      {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
+      {"POST", "/detokenize"},     {"GET", "/openapi.json", http::route_access::open}};
   if (with_faults) {
     routes.push_back({"GET", faults_path, http::route_access::admin});
     routes.push_back({"POST", faults_path, http::route_access::admin});
@@ -121,10 +122,11 @@ std::vector<http::api_route> api_routes(bool with_faults) {
   return routes;
 }
 
-api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters,
+api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters, server_metrics& metrics,
                                std::chrono::milliseconds ping_period,
                                std::shared_ptr<actors::fault_injection> faults)
-    : context_(std::make_shared<api_context>(service, counters, ping_period)), faults_(std::move(faults)) {}
+    : context_(std::make_shared<api_context>(service, counters, metrics, ping_period)),
+      faults_(std::move(faults)) {}
 
 std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request request,
                                                           std::shared_ptr<http::response_writer> writer) {

@@ -3,6 +3,7 @@
 #include "actors/fault_injection.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
+#include "apps/bitnet_server/server_metrics.hpp"
 #include "engine/generation.hpp"
 #include "http/ports.hpp"
 #include "http/router.hpp"
@@ -19,13 +20,14 @@ std::vector<http::api_route> api_routes(bool with_faults);
 
 /// What the actors behind the API share. Outlives them: the service ends every actor before it is destroyed.
 struct api_context {
-  api_context(actors::service& s, request_counters& c, std::chrono::milliseconds ping)
-      : service(s), counters(c), ping_period(ping) {}
+  api_context(actors::service& s, request_counters& c, server_metrics& m, std::chrono::milliseconds ping)
+      : service(s), counters(c), metrics(m), ping_period(ping) {}
 
   engine::request_id next_id() noexcept { return last_id.fetch_add(1, std::memory_order_relaxed) + 1; }
 
   actors::service& service;
   request_counters& counters;
+  server_metrics& metrics;
   const std::chrono::milliseconds
       ping_period;  ///< a stream that is silent for so long gets a comment; 0: never
   std::atomic<engine::request_id> last_id{0};
@@ -35,8 +37,8 @@ struct api_context {
 class api_dispatcher : public http::api_service {
  public:
   /// `faults`: what POST /debug/faults may cause; null where api_routes() has no such route.
-  api_dispatcher(actors::service& service, request_counters& counters, std::chrono::milliseconds ping_period,
-                 std::shared_ptr<actors::fault_injection> faults);
+  api_dispatcher(actors::service& service, request_counters& counters, server_metrics& metrics,
+                 std::chrono::milliseconds ping_period, std::shared_ptr<actors::fault_injection> faults);
 
   std::unique_ptr<http::api_exchange> start(http::api_request request,
                                             std::shared_ptr<http::response_writer> writer) override;

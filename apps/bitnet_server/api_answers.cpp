@@ -63,9 +63,11 @@ void respond_json(http::response_writer& writer, std::string body) {
   writer.respond(200, {{"Content-Type", "application/json"}}, std::move(body));
 }
 
-void respond_error(http::response_writer& writer, const openai::api_error& error) {
+void respond_error(http::response_writer& writer, const openai::api_error& error,
+                   std::chrono::seconds retry_after) {
   http::header_list headers{{"Content-Type", "application/json"}};
-  if (error.status == 429 || error.status == 503) headers.emplace_back("Retry-After", "1");
+  if (error.status == 429 || error.status == 503)
+    headers.emplace_back("Retry-After", std::to_string(retry_after.count()));
   if (error.code == actors::to_string(actors::error_code::request_quarantined))
     headers.emplace_back("x-should-retry", "false");  // OpenAI's own clients try a 500 again
   if (error.status == 408) headers.emplace_back("x-should-retry", "false");

@@ -5,6 +5,7 @@
 #include "http/openai/api_error.hpp"
 #include "http/ports.hpp"
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +27,7 @@ std::optional<http::openai::api_error> check_model_name(std::string_view name, c
 void respond_json(http::response_writer& writer, std::string body);
 
 /// The error object with its status; says when to try again where that may help.
-void respond_error(http::response_writer& writer, const http::openai::api_error& error);
+void respond_error(http::response_writer& writer, const http::openai::api_error& error,
+                   std::chrono::seconds retry_after = std::chrono::seconds{1});
 
 }  // namespace bitnet::apps

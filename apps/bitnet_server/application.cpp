@@ -6,6 +6,7 @@
 #include "apps/bitnet_server/api.hpp"
 #include "apps/bitnet_server/logging.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
+#include "apps/bitnet_server/server_metrics.hpp"
 #include "apps/build_info.hpp"
 #include "engine/gguf.hpp"
 #include "http/server.hpp"
@@ -13,6 +14,7 @@
 #include "kernels/team.hpp"
 
 #include <fmt/format.h>
+#include <prometheus/metric_family.h>
 #include <spdlog/spdlog.h>
 
 #include <unistd.h>
@@ -23,6 +25,7 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -38,22 +41,32 @@ constexpr milliseconds hard_stop{10'000};
 /// What is left of answers being written when everything else has ended.
 constexpr milliseconds last_words{1'000};
 
-/// The signals that end the server. Blocked in every thread, taken by `wait` alone.
+/// The signals that end the server or make it read its keys again. Blocked in every thread, taken by `wait`
+/// alone.
 class termination_signals {
  public:
   termination_signals() {
     sigemptyset(&set_);
+    sigemptyset(&reload_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
+    sigaddset(&reload_, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &reload_, nullptr);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
   }
 
-  int wait() const {
-    int number = 0;
-    while (sigwait(&set_, &number) != 0) {
+  /// Returns the signal that ends the server. Meanwhile calls `on_reload` at each SIGHUP, and `each_second`.
+  int wait(const std::function<void()>& on_reload, const std::function<void()>& each_second) const {
+    sigset_t all = set_;
+    sigaddset(&all, SIGHUP);
+    for (;;) {
+      const timespec second{1, 0};
+      const int number = sigtimedwait(&all, nullptr, &second);
+      if (number == SIGHUP) on_reload();
+      if (number > 0 && number != SIGHUP) return number;
+      each_second();
     }
-    return number;
   }
 
   /// True where one came within `limit`.
@@ -66,6 +79,7 @@ class termination_signals {
 
  private:
   sigset_t set_{};
+  sigset_t reload_{};
 };
 
 /// The engine of this machine, loading as configured. Where the very first load fails there is nothing to
@@ -186,8 +200,13 @@ tl::expected<actors::service_options, std::string> service_options(const config:
 }
 
 void log_access(const http::access_record& r) {
-  spdlog::info("{} {} {} {} {} bytes {:.1f} ms {}{}", r.remote_address, r.method, r.target, r.status,
-               r.response_bytes, static_cast<double>(r.duration.count()) / 1000.0, r.request_id,
+  const auto& f = r.facts;
+  spdlog::info("{} {} {} {} {} bytes {:.1f} ms {}{}{}{}{}", r.remote_address, r.method, r.target, r.status,
+               r.response_bytes, static_cast<double>(r.duration.count()) / 1000.0,
+               r.request_id.empty() ? "-" : r.request_id, r.client.empty() ? "" : " key ", r.client,
+               f.prompt_tokens == 0 ? ""
+                                    : fmt::format(" tokens {}+{} first {:.1f} ms", f.prompt_tokens,
+                                                  f.completion_tokens, f.first_token_ms),
                r.completed ? "" : " cut off");
 }
 
@@ -247,6 +266,72 @@ void drain(actors::service& service, http::server& server, const request_counter
     spdlog::warn("drain.timeout is over: cutting off {} active requests", counters.active());
 }
 
+/// Counters of the front end and of the log for /metrics.
+std::vector<prometheus::MetricFamily> front_end_metrics(const http::server& server) {
+  const auto s = server.statistics();
+  const auto log = read_log();
+  return {
+      gauge_family("bitnet_http_connections_open", "Connections now.",
+                   static_cast<double>(s.connections_open)),
+      counter_family("bitnet_http_connections_total", "Connections accepted.", s.connections_total),
+      counter_family("bitnet_http_connections_refused_total", "Connections or requests beyond the limit.",
+                     s.connections_refused),
+      counter_family("bitnet_http_requests_total", "HTTP requests, probes included.", s.requests_total),
+      counter_family("bitnet_http_protocol_errors_total", "Requests that were no valid HTTP, or late.",
+                     s.protocol_errors_total),
+      counter_family("bitnet_log_lines_lost_total", "Log lines that nobody took.",
+                     log.lines_dropped + log.write_errors),
+  };
+}
+
+/// The part of the health that tells whether keys and certificate are in force as they are on disk.
+class access_health {
+ public:
+  access_health(actors::service& service, http::server& server, const config::server_config& config)
+      : service_(service),
+        server_(server),
+        relevant_(!config.http.tls_certificate.empty() || !config.access.key_file.empty()) {}
+
+  void reload() {
+    const auto done = server_.reload();
+    problem_ = done ? std::string{} : done.error();
+    if (done)
+      spdlog::info("SIGHUP: API keys and certificate are read again");
+    else
+      spdlog::error("SIGHUP: {}; what was in force stays so", problem_);
+  }
+
+  void report() const {
+    if (!relevant_) return;
+    actors::component_report r;
+    r.component = "access";
+    r.period_ns = std::chrono::nanoseconds(std::chrono::seconds{2}).count();
+    r.status = actors::health_status::healthy;
+    r.message = "keys and certificate are in force as they are on disk";
+    if (const auto end = server_.certificate_expires(); end && *end <= std::chrono::system_clock::now()) {
+      r.status = actors::health_status::degraded;
+      r.code = "certificate_expired";
+      r.message = "the TLS certificate has expired: replace http.tls-certificate and send SIGHUP";
+    }
+    if (!problem_.empty()) {
+      r.status = actors::health_status::degraded;
+      r.code = "reload_failed";
+      r.message = problem_ + "; what was in force before stays so";
+    }
+    service_.report(std::move(r));
+  }
+
+ private:
+  actors::service& service_;
+  http::server& server_;
+  bool relevant_;
+  std::string problem_;
+};
+
+bool is_loopback(const std::string& address) {
+  return address == "localhost" || address == "::1" || address.starts_with("127.");
+}
+
 /// A `host:port` as it stands in a URL.
 std::string url_authority(const std::string& address, std::uint16_t port) {
   return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
@@ -273,6 +358,14 @@ int serve(const config::server_config& config) {
   if (!options) return refuse(options.error());
   const auto faults = config.debug.fault_injection ? std::make_shared<actors::fault_injection>() : nullptr;
   options->faults = faults;
+  // Filled once the front end is there; until then its counters are missing.
+  std::atomic<const http::server*> front_end{nullptr};
+  const auto metrics = std::make_shared<server_metrics>();
+  metrics->add_source([&front_end] {
+    const auto* const known = front_end.load();
+    return known == nullptr ? std::vector<prometheus::MetricFamily>{} : front_end_metrics(*known);
+  });
+  options->metrics.push_back(metrics);
   if (faults)
     spdlog::warn("debug.fault-injection is on: whoever reaches /debug/faults can break this server");
   start_up loading;
@@ -280,18 +373,25 @@ int serve(const config::server_config& config) {
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};
-  api_dispatcher api{**service, counters, config.http.sse_ping, faults};
+  api_dispatcher api{**service, counters, *metrics, config.http.sse_ping, faults};
   auto server = http::server::start(server_options(config), probes, api);
   if (!server) {
     (*service)->stop(milliseconds{0}, hard_stop);
     return refuse(server.error());
   }
-  spdlog::info("bitnet-server {} listening on http://{}", this_build().version,
+  spdlog::info("bitnet-server {} listening on {}://{}", this_build().version,
+               config.http.tls_certificate.empty() ? "http" : "https",
                url_authority(config.http.address, (*server)->port()));
 
   spdlog::info("HTTP threads run {}", describe((*server)->priority()));
 
-  const int signal = signals.wait();
+  if (!is_loopback(config.http.address) && !(*server)->requires_key())
+    spdlog::warn("{} is open to everybody who reaches it: set access.key-file", config.http.address);
+  front_end = server->get();
+
+  access_health access{**service, **server, config};
+  const int signal = signals.wait([&] { access.reload(); }, [&] { access.report(); });
+  front_end = nullptr;
   if (const auto failure = loading.failure()) {
     (*server)->stop(milliseconds{0});
     (*service)->stop(milliseconds{0}, hard_stop);

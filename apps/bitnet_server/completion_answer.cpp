@@ -48,7 +48,42 @@ openai::api_error to_api_error(const engine::error& e) {
 }  // namespace
 
 completion_answer::~completion_answer() {
-  if (context_) context_->counters.end(outcome_, std::chrono::steady_clock::now() - started_);
+  if (!context_) return;
+  const auto now = std::chrono::steady_clock::now();
+  context_->counters.end(outcome_, now - started_);
+  if (outcome_ == request_counters::outcome::succeeded) record_times(now);
+}
+
+void completion_answer::record_times(std::chrono::steady_clock::time_point now) const noexcept {
+  const auto used = usage();
+  auto& m = context_->metrics;
+  m.e2e_request_latency.record(std::chrono::duration<double>(now - started_).count());
+  if (first_token_) m.request_decode_time.record(std::chrono::duration<double>(now - *first_token_).count());
+  m.request_prompt_tokens.record(static_cast<double>(used.prompt_tokens));
+  m.request_generation_tokens.record(static_cast<double>(used.completion_tokens));
+}
+
+/// Tokens of one choice have come.
+void completion_answer::note_tokens(completion_choice& choice) noexcept {
+  const auto now = std::chrono::steady_clock::now();
+  const auto seconds = [](auto d) { return std::chrono::duration<double>(d).count(); };
+  if (!first_token_) {
+    first_token_ = now;
+    context_->metrics.time_to_first_token.record(seconds(now - started_));
+  }
+  if (choice.last_token) context_->metrics.inter_token_latency.record(seconds(now - *choice.last_token));
+  choice.last_token = now;
+}
+
+/// For the log, before the end of the response.
+void completion_answer::describe_exchange() {
+  const auto used = usage();
+  http::exchange_facts facts;
+  facts.prompt_tokens = used.prompt_tokens;
+  facts.completion_tokens = used.completion_tokens;
+  if (first_token_)
+    facts.first_token_ms = std::chrono::duration<double, std::milli>(*first_token_ - started_).count();
+  writer_->describe(facts);
 }
 
 openai::api_result<void> completion_answer::prepare(std::shared_ptr<api_context> context,
@@ -209,6 +244,7 @@ openai::token_record completion_answer::describe(const engine::sampled_token& to
 }
 
 bool completion_answer::take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens) {
+  if (!tokens.empty()) note_tokens(choice);
   for (const auto& token : tokens) {
     choice.request.emitted.push_back(token.id);
     const auto text = choice.utf8.push(model_->tokens->token_bytes(token.id));
@@ -257,6 +293,8 @@ void completion_answer::finish(completion_choice& choice, openai::finish_reason 
   if (!callable_.empty()) finish_call(choice);
   if (choice.call && reason == openai::finish_reason::stop) reason = openai::finish_reason::tool_calls;
   choice.finish = reason;
+  context_->metrics.count_success(reason == openai::finish_reason::length ? server_metrics::finish::length
+                                                                          : server_metrics::finish::stop);
   if (streaming_)
     write(kind_ == completion_kind::chat ? openai::chat_finish_chunk(identity_, choice.index, reason)
                                          : openai::completion_finish_chunk(identity_, choice.index, reason));
@@ -282,6 +320,7 @@ openai::usage_counts completion_answer::usage() const {
 
 void completion_answer::conclude() {
   outcome_ = request_counters::outcome::succeeded;
+  describe_exchange();
   if (streaming_) {
     if (parameters_.include_usage)
       write(kind_ == completion_kind::chat ? openai::chat_usage_chunk(identity_, usage())
@@ -329,7 +368,7 @@ void completion_answer::fail(const openai::api_error& error) {
     write(openai::render_error_event(error));
     writer_->end_stream();
   } else {
-    respond_error(*writer_, error);
+    respond_error(*writer_, error, context_->counters.retry_after());
   }
 }
 

@@ -36,6 +36,7 @@ struct completion_choice {
   std::optional<http::openai::finish_reason> finish;
   std::string call_id;  ///< of a tool call
   std::optional<http::openai::tool_call> call;
+  std::optional<std::chrono::steady_clock::time_point> last_token;
 };
 
 /// The answer to one completion request as it comes into being. Lives in its actor; touched by nobody else.
@@ -86,6 +87,9 @@ class completion_answer {
   void write(std::string event);
   std::string render(const std::vector<http::openai::response_choice>& done) const;
   http::openai::usage_counts usage() const;
+  void note_tokens(completion_choice& choice) noexcept;
+  void describe_exchange();
+  void record_times(std::chrono::steady_clock::time_point now) const noexcept;
 
   completion_kind kind_ = completion_kind::text;
   std::shared_ptr<api_context> context_;
@@ -102,6 +106,7 @@ class completion_answer {
   std::optional<std::chrono::steady_clock::duration> queued_;
   request_counters::outcome outcome_ = request_counters::outcome::client_error;
   std::chrono::steady_clock::time_point started_{};
+  std::optional<std::chrono::steady_clock::time_point> first_token_;
 };
 
 }  // namespace bitnet::apps

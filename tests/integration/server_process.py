@@ -58,7 +58,7 @@ class Server:
     def _read_log(self):
         for line in self.process.stdout:
             self.log.append(line.rstrip("\n"))
-            match = re.search(r"listening on http://\S+:(\d+)", line)
+            match = re.search(r"listening on https?://\S+:(\d+)", line)
             if match:
                 self.port = int(match.group(1))
                 self._listening.set()
