@@ -36,7 +36,8 @@ class Access(unittest.TestCase):
     def test_keys_guard_the_api_but_not_the_probes_and_are_read_again(self):
         keys = self.folder / "keys"
         keys.write_text(f"alice {KEY}\n")
-        with Server("--health.startup-grace=0s", f"--access.key-file={keys}").wait_ready() as server:
+        with Server("--health.startup-grace=0s", f"--access.key-file={keys}") as server:
+            server.wait_ready()
             ask = {"prompt": "Once", "max_tokens": 2}
             self.assertEqual(server.post("/v1/completions", ask).status, 401)
             answer = server.request("POST", "/v1/completions", ask, bearer(KEY))
@@ -107,7 +108,8 @@ class Access(unittest.TestCase):
             self.assertGreaterEqual(int(codes[2].headers["retry-after"]), 1)
 
     def test_a_request_leaves_figures_and_one_line(self):
-        with Server("--health.startup-grace=0s").wait_ready() as server:
+        with Server("--health.startup-grace=0s") as server:
+            server.wait_ready()
             server.request("POST", "/v1/completions", {"prompt": "Once upon", "max_tokens": 5, "ignore_eos": True},
                            {"Content-Type": "application/json", "x-request-id": "my-id-1"})
             server.wait_until(

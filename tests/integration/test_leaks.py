@@ -76,9 +76,10 @@ class Leaks(unittest.TestCase):
 
     def test_mixed_requests_leave_nothing_behind(self):
         random.seed(1)
-        options = ("--health.startup-grace=0s", "--http.header-timeout=2s", "--log.level=warning",
+        options = ("--health.startup-grace=0s", "--http.header-timeout=2s",
                    "--health.memory-degraded-percent=99", "--health.memory-unhealthy-percent=100")
-        with Server(*options).wait_ready() as server:
+        with Server(*options) as server:
+            server.wait_ready()
             self.run_mix(server, max(100, REQUESTS // 5))  # allocator, caches and threads reach their size
             before = self.measure(server)
             self.run_mix(server, REQUESTS)
