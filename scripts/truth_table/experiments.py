@@ -33,6 +33,7 @@ class Experiment:
     event: str | None = None  # in the history, afterwards
     lasts: float = 3.0  # how long the fault is observed where nothing ends it
     loses_streams: bool = False  # clients must notice
+    starts_well: bool = True
     options: tuple = ()
     prefix: tuple = ()
     needs: str | None = None  # a fault that the server must offer
@@ -106,6 +107,7 @@ def memory_to(percent_above):
     def cause(x):
         total = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) // 1024
         x.server.inject("memory-pressure", mib=int(total * percent_above / 100), seconds=4)
+        x.since = time.monotonic()  # taking gigabytes takes a while itself
         return nothing
     return cause
 
@@ -185,13 +187,15 @@ def busy_loops(x):
     return end
 
 
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")  # limits on threads do not bind root
+
+
 def no_more_threads(x):
     pid = str(x.server.process.pid)
-    subprocess.run(["prlimit", "--pid", pid, "--nproc=1:unlimited"], check=True)
-
-    def restore():
-        subprocess.run(["prlimit", "--pid", pid, "--nproc=unlimited:unlimited"], check=True)
-    return restore
+    def limit(soft):
+        subprocess.run([*NOBODY, "prlimit", "--pid", pid, f"--nproc={soft}:"], check=True, stdout=subprocess.DEVNULL)
+    limit(1)
+    return lambda: limit(4096)
 
 
 def log_reader(mode):
@@ -218,8 +222,6 @@ def drain(x):
     x.server.signal(signal.SIGTERM)
     return nothing
 
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 ALL = [
     Experiment("1", "engine hangs in a forward pass", NOT_READY, 5, injected("hang"), heals=30, lasts=0, needs="hang"),
@@ -248,11 +250,14 @@ ALL = [
     Experiment("14b", "model file moved away, and back", NOT_READY, 2, move_away, code="file_missing"),
     Experiment("14c", "model file written to", NOT_READY, 2, model_file(write_to), heals=None, code="file_modified"),
     Experiment("17", "memory above the unhealthy threshold", NOT_READY, 2, memory_to(9), code="memory_limit", heals=8,
-               lasts=0, options=memory_thresholds(5, 7)),
+               lasts=0, options=memory_thresholds(5, 7), note="counted from when all of it was taken"),
     Experiment("17b", "memory above the degraded threshold", NOT_READY, 2, memory_to(9), code="memory_high", heals=8,
-               lasts=0, options=memory_thresholds(6, 30)),
+               lasts=0, options=memory_thresholds(6, 30), note="likewise"),
     Experiment("20", "KV cache smaller than the load: sequences are preempted", OK, 1, lambda x: nothing,
-               options=("--engine.kv-cache-mb=2",), lasts=6),
+               options=("--engine.kv-cache-mb=3",), lasts=6),
+    Experiment("21", "KV cache too small for one context", NOT_READY, 2, lambda x: nothing, heals=None,
+               code="engine_refused", options=("--engine.kv-cache-mb=1",), starts_well=False,
+               load={"streams": 0, "bursts": False, "long_prompts": False}),
     Experiment("22", "queue saturated", NOT_READY, 3, fill_queue, heals=15, code="queue_saturated",
                options=("--engine.max-sequences=1", "--engine.max-queued=4"), load={"streams": 0, "bursts": False,
                                                                                 "long_prompts": False}),
@@ -260,10 +265,13 @@ ALL = [
                injected("slow-step", factor=50, seconds=45), heals=60, lasts=0, needs="slow-step"),
     Experiment("25", "client that does not read", OK, 1, slow_client, options=("--http.write-timeout=1s",)),
     Experiment("26", "twenty clients that leave", OK, 1, leaving_clients),
+    Experiment("26b", "blocks of the KV cache leak", NOT_READY, 12, injected("kv-leak", blocks=3), heals=None,
+               code="kv_leak", needs="kv-leak", load={"streams": 0, "bursts": False, "long_prompts": False}),
     Experiment("27", "no file descriptor left", NOT_READY, 2, injected("file-exhaustion", seconds=4), heals=8, lasts=0,
                code="files_exhausted", options=("--http.max-connections=512",), prefix=("prlimit", "--nofile=1024")),
-    Experiment("28", "no thread can be started", NOT_READY, 3, no_more_threads, code="thread_limit", prefix=NOBODY),
-    Experiment("29", "log cannot be written", NOT_READY, 5, log_reader("close"), heals=40, code="log_write_failed"),
+    Experiment("28", "no thread can be started", NOT_READY, 3, no_more_threads, code="thread_limit",
+               prefix=(*NOBODY, "prlimit", "--nproc=4096:4096")),
+    Experiment("29", "log cannot be written", NOT_READY, 5, log_reader("close"), heals=None, code="log_write_failed"),
     Experiment("29b", "nobody reads the log", NOT_READY, 20, log_reader("ignore"), heals=8, code="log_blocked"),
     Experiment("30", "wall clock jumps by an hour", OK, 1, injected("clock-jump", seconds=3600), event="clock_jump"),
     Experiment("31", "process stopped for a second", OK, 1.5, stop_server(1)),

@@ -21,9 +21,12 @@ def read_stream(port, prompt, seed, timeout=90):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     text, longest, last, done = [], 0.0, time.monotonic(), False
     with contextlib.closing(connection):
-        connection.request("POST", "/v1/completions", json.dumps(stream_body(prompt, seed)),
-                           {"Content-Type": "application/json"})
-        response = connection.getresponse()
+        try:
+            connection.request("POST", "/v1/completions", json.dumps(stream_body(prompt, seed)),
+                               {"Content-Type": "application/json"})
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return None, "", "no answer began", 0.0
         if response.status != 200:
             return response.status, "", response.read().decode(errors="replace"), 0.0
         while line := response.readline():
@@ -86,7 +89,7 @@ class Load:
             try:
                 status, text, error, pause = read_stream(self.port, *variant)
             except (OSError, http.client.HTTPException) as problem:
-                status, text, error, pause = None, "", repr(problem), 0.0
+                status, text, error, pause = 200, "", repr(problem), 0.0
             with self._lock:
                 if status == 200 and error is None:
                     self.completed += 1
@@ -94,7 +97,7 @@ class Load:
                     if text != self.expected[variant]:
                         self.altered += 1
                         self.problems.append(f"altered: {variant}")
-                elif status in (429, 503) or (status is None and "refused" in error.lower()):
+                elif status in (None, 429, 503):  # nothing had begun
                     self.refused += 1
                 else:
                     self.lost += 1
