@@ -61,6 +61,8 @@ worker_observation observe(const worker_board& board, std::uint64_t queue_capaci
   seen.running = board.running.load(relaxed);
   seen.queued = board.queued.load(relaxed);
   seen.steps = board.steps.load(relaxed);
+  seen.step_seconds = static_cast<double>(board.steps_us.load(relaxed)) * 1e-6;
+  seen.kv_blocks_used = board.kv_blocks_used.load(relaxed);
   seen.prompt_tokens = board.prompt_tokens.load(relaxed);
   seen.generated_tokens = board.generated_tokens.load(relaxed);
   seen.finished_sequences = board.finished_sequences.load(relaxed);
@@ -78,7 +80,8 @@ engine_watch::engine_watch(engine_watch_options options, std::optional<std::uint
       golden_(golden),
       ended_(options.failure_window),
       error_rate_(options.error_rate_degraded_percent, options.error_rate_degraded_percent / 2),
-      queue_(options.queue_degraded_ratio, options.queue_clear_ratio) {}
+      queue_(options.queue_degraded_ratio, options.queue_clear_ratio),
+      throughput_(options.throughput) {}
 
 std::optional<engine_verdict> engine_watch::judge_start(const worker_observation& seen) const {
   if (seen.phase == worker_phase::starting)
@@ -179,6 +182,26 @@ std::optional<engine_verdict> engine_watch::judge_load(const worker_observation&
                                                  seen.queued, seen.queue_capacity));
 }
 
+std::optional<engine_verdict> engine_watch::judge_kv(const worker_observation& seen, steady_time now) {
+  if (seen.kv_blocks_used == 0 || seen.running != 0 || seen.queued != 0) {
+    kv_held_since_.reset();
+    return std::nullopt;
+  }
+  if (!kv_held_since_) kv_held_since_ = now;
+  if (now - *kv_held_since_ < options_.kv_leak) return std::nullopt;
+  return degraded("kv_leak",
+                  fmt::format("{} blocks of the KV cache are held by nobody", seen.kv_blocks_used));
+}
+
+std::optional<engine_verdict> engine_watch::judge_throughput(const worker_observation& seen,
+                                                             steady_time now) {
+  const auto slower = throughput_.update(
+      {seen.steps, seen.prompt_tokens + seen.generated_tokens, seen.kv_blocks_used, seen.step_seconds}, now);
+  if (!slower) return std::nullopt;
+  return degraded("throughput_collapse",
+                  fmt::format("forward passes take {:.0f} times as long as usual", *slower));
+}
+
 engine_verdict engine_watch::judge(const worker_observation& seen, steady_time now) {
   ended_.add(now, {seen.finished_sequences, seen.failed_sequences});
   if (auto v = judge_start(seen)) return *v;
@@ -188,9 +211,11 @@ engine_verdict engine_watch::judge(const worker_observation& seen, steady_time n
   const auto canary = judge_canary(seen, now);
   const auto failures = judge_failures(seen);
   const auto load = judge_load(seen);
+  const auto kv = judge_kv(seen, now);
+  const auto throughput = judge_throughput(seen, now);
   for (const auto* v : {&hang, &canary, &progress, &failures, &load})
     if (*v && (*v)->status == health_status::unhealthy) return **v;
-  for (const auto* v : {&failures, &load})
+  for (const auto* v : {&failures, &throughput, &kv, &load})
     if (*v) return **v;
 
   engine_verdict v;

@@ -3,6 +3,7 @@
 #include "actors/counter_window.hpp"
 #include "actors/health.hpp"
 #include "actors/hysteresis.hpp"
+#include "actors/throughput_watch.hpp"
 #include "actors/worker_board.hpp"
 
 #include <chrono>
@@ -29,6 +30,8 @@ struct engine_watch_options {
   double error_rate_degraded_percent = 10;      ///< and clears below half of it
   double queue_degraded_ratio = 1.0;            ///< full
   double queue_clear_ratio = 0.75;
+  std::chrono::seconds kv_leak{5};  ///< an idle engine holds KV blocks for so long
+  throughput_watch_options throughput;
 };
 
 /// Copy of a worker's board at one moment.
@@ -50,6 +53,8 @@ struct worker_observation {
   std::uint64_t canary_hash = 0;
   bool canary_failed = false;
   double step_seconds_p99 = 0;
+  double step_seconds = 0;  ///< sum of the durations of all steps
+  std::uint64_t kv_blocks_used = 0;
 };
 worker_observation observe(const worker_board& board, std::uint64_t queue_capacity);
 
@@ -87,6 +92,8 @@ class engine_watch {
   std::optional<engine_verdict> judge_canary(const worker_observation& seen, steady_time now);
   std::optional<engine_verdict> judge_failures(const worker_observation& seen);
   std::optional<engine_verdict> judge_load(const worker_observation& seen);
+  std::optional<engine_verdict> judge_kv(const worker_observation& seen, steady_time now);
+  std::optional<engine_verdict> judge_throughput(const worker_observation& seen, steady_time now);
 
   engine_watch_options options_;
   std::optional<std::uint64_t> golden_;
@@ -97,6 +104,8 @@ class engine_watch {
   counter_window<ended> ended_;
   hysteresis error_rate_;
   hysteresis queue_;
+  std::optional<steady_time> kv_held_since_;  ///< by nobody
+  throughput_watch throughput_;
 };
 
 }  // namespace bitnet::actors

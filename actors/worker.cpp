@@ -222,6 +222,7 @@ void worker_state::publish_step(std::chrono::nanoseconds duration) {
   const auto step = board.steps.load(relaxed);
   const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
   board.step_us[step % worker_board::step_ring_size].store(static_cast<std::uint32_t>(microseconds), relaxed);
+  board.steps_us.fetch_add(static_cast<std::uint64_t>(microseconds), relaxed);
   board.steps.store(step + 1, relaxed);
 }
 

@@ -41,6 +41,7 @@ struct worker_board {
 
   // Work since the incarnation began.
   std::atomic<std::uint64_t> steps{0};
+  std::atomic<std::uint64_t> steps_us{0};  ///< sum of their durations, microseconds
   std::atomic<std::uint64_t> prompt_tokens{0};
   std::atomic<std::uint64_t> cached_tokens{0};
   std::atomic<std::uint64_t> generated_tokens{0};

@@ -266,4 +266,42 @@ BOOST_AUTO_TEST_CASE(p99_of_the_ring_counts_filled_entries_only) {
   BOOST_TEST(step_seconds_p99(board) == 0.001, boost::test_tools::tolerance(1e-9));
 }
 
+BOOST_AUTO_TEST_CASE(kv_blocks_that_an_idle_engine_keeps_are_a_leak) {
+  seen.kv_blocks_used = 2;
+  seen.running = 1;
+  BOOST_TEST(is(judge_after(8s), health_status::healthy));  // a sequence has them
+  seen.running = 0;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+  run_canary();
+  BOOST_TEST(is(judge_after(4999ms), health_status::healthy));
+  const auto v = judge_after(1ms);
+  BOOST_TEST(is(v, health_status::degraded));
+  BOOST_TEST(v.code == "kv_leak");
+  BOOST_TEST(v.takes_requests);
+  seen.kv_blocks_used = 0;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(passes_that_take_far_longer_than_before_degrade) {
+  const auto run = [this](int seconds, double step_seconds) {
+    engine_verdict v;
+    for (int i = 0; i < seconds; ++i) {
+      const auto steps = static_cast<std::uint64_t>(1 / step_seconds);
+      seen.steps += steps;
+      seen.generated_tokens += 4 * steps;
+      seen.step_seconds += static_cast<double>(steps) * step_seconds;
+      run_canary();
+      v = judge_after(1s);
+    }
+    return v;
+  };
+  seen.running = 4;
+  BOOST_TEST(is(run(30, 0.01), health_status::healthy));
+  const auto v = run(25, 0.4);
+  BOOST_TEST(is(v, health_status::degraded), v.message);
+  BOOST_TEST(v.code == "throughput_collapse");
+  BOOST_TEST(v.takes_requests);
+  BOOST_TEST(is(run(5, 0.01), health_status::healthy));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
