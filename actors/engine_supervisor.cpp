@@ -149,7 +149,8 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
   if (verdict.takes_requests && !announced) {
     announced = true;
     const auto capacity = options.generation.max_sequences + options.generation.max_queued;
-    self->send(options.router, announce_atom_v, announced_worker{worker, board, capacity});
+    self->send(options.router, announce_atom_v,
+               announced_worker{worker, board, capacity, options.generation.max_sequences});
   }
   if (!verdict.takes_requests) withdraw();
   if (verdict.replace && !cancelled) {

@@ -46,6 +46,7 @@ struct announced_worker {
   worker_actor handle;
   std::shared_ptr<const worker_board> board;
   std::uint64_t capacity = 0;  ///< sequences that it runs or lets wait
+  std::uint64_t batch = 0;     ///< sequences that it runs together; 0: all
 };
 
 }  // namespace bitnet::actors

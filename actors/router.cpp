@@ -208,9 +208,13 @@ void router_state::on_frame(token_frame& frame) {
       if (streams.waiting() != 0) pump();  // others may have waited for this token
       return;
     }
-    case meaning::worker_lost:
-      lose_worker(streams.at(k));
+    case meaning::worker_lost: {
+      const auto run = streams.at(k);
+      const auto lost = std::find_if(workers.begin(), workers.end(),
+                                     [&](const routed_worker& w) { return run_of(w.worker) == run; });
+      if (lost != workers.end()) lose_worker(announced_worker(lost->worker));
       return;
+    }
     case meaning::frames_lost:
       spdlog::warn("request {}: frames of its worker were lost; resuming", stream->request().id);
       cancel_at_worker(k);
@@ -225,10 +229,11 @@ void router_state::on_frame(token_frame& frame) {
   }
 }
 
-void router_state::lose_worker(worker_run run) {
+void router_state::lose_worker(const announced_worker& worker) {
+  const auto run = run_of(worker);
   withdraw(run.worker, run.incarnation);
   const auto waiting = streams.waiting();
-  const auto given_up = streams.lose_worker(run, self->clock().now());
+  const auto given_up = streams.lose_worker(run, self->clock().now(), worker.batch);
   if (streams.waiting() != waiting)
     spdlog::warn("router: worker {}.{} was lost with {} streams; they go on with the next", run.worker,
                  run.incarnation, streams.waiting() - waiting);
@@ -302,11 +307,11 @@ void router_state::publish() {
 
 void router_state::announce(announced_worker worker) {
   const auto run = run_of(worker);
-  std::vector<worker_run> replaced;
+  std::vector<announced_worker> replaced;
   std::erase_if(workers, [&](const routed_worker& w) {
     const auto known = run_of(w.worker);
     const bool older = known.worker == run.worker && known.incarnation < run.incarnation;
-    if (older) replaced.push_back(known);
+    if (older) replaced.push_back(w.worker);
     return older;
   });
   const auto known = std::find_if(workers.begin(), workers.end(), [&](const routed_worker& w) {
@@ -343,10 +348,10 @@ void router_state::on_down(const caf::actor_addr& who) {
   const auto worker = std::find_if(workers.begin(), workers.end(),
                                    [&](const routed_worker& w) { return w.worker.handle.address() == who; });
   if (worker == workers.end()) return;
-  const auto run = run_of(worker->worker);
+  const auto lost = worker->worker;
   workers.erase(worker);
   note_workers();
-  lose_worker(run);
+  lose_worker(lost);
 }
 
 router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self,

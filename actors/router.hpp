@@ -81,7 +81,7 @@ struct router_state {
   void schedule_tick();
   void send_to(stream_table::key k, const announced_worker& worker);
   void on_refusal(stream_table::key k, std::uint32_t attempt, const caf::error& error);
-  void lose_worker(worker_run run);
+  void lose_worker(const announced_worker& worker);
   void cancel_at_worker(stream_table::key k);
   /// Ends a stream with an error: the answer to the submission, or once that was given, the last frame.
   void fail(stream_table::key k, error_code code, const std::string& message);

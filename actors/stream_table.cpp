@@ -64,15 +64,23 @@ engine::generation_request stream_table::begin(key k, worker_run to) {
   return request;
 }
 
-std::vector<stream_table::key> stream_table::lose_worker(worker_run which, steady_time now) {
-  std::size_t unproven = 0;
-  for (const auto& [k, e] : streams_) unproven += e.at == which && e.stream.unproven() ? 1 : 0;
+std::vector<stream_table::key> stream_table::lose_worker(worker_run which, steady_time now,
+                                                         std::uint64_t batch) {
+  std::uint64_t unproven = 0;
+  std::uint64_t proven = 0;
+  for (const auto& [k, e] : streams_) {
+    if (e.at != which || e.stream.current() != phase::running) continue;
+    ++(e.stream.unproven() ? unproven : proven);
+  }
+  // Those that got something have places in the batch; the others share what is left of it.
+  const auto places = batch == 0 ? unproven : batch - std::min(batch, proven);
+  const auto verdict = places == 0                    ? resumable_stream::blame::none
+                       : unproven == 1 && places >= 1 ? resumable_stream::blame::sole
+                                                      : resumable_stream::blame::shared;
   std::vector<key> quarantined;
   for (auto& [k, e] : streams_) {
     if (e.at != which || !e.stream.in_flight()) continue;
-    const auto why = !e.stream.unproven() ? resumable_stream::blame::none
-                     : unproven == 1      ? resumable_stream::blame::sole
-                                          : resumable_stream::blame::shared;
+    const auto why = e.stream.unproven() ? verdict : resumable_stream::blame::none;
     e.stream.lose(why);
     e.waiting_since = now;
     waiting_.insert(k);

@@ -57,8 +57,9 @@ class stream_table {
   engine::generation_request begin(key k, worker_run to);
 
   /// The worker has ended: all that it had wait again. Returns those to be given up (quarantined), which the
-  /// caller fails and erases.
-  std::vector<key> lose_worker(worker_run which, steady_time now);
+  /// caller fails and erases. `batch`: sequences that it runs together; those beyond only waited in its queue
+  /// and did nothing. 0: it has no queue.
+  std::vector<key> lose_worker(worker_run which, steady_time now, std::uint64_t batch = 0);
 
   /// One attempt has ended without the worker's end (frames lost, computation failed, no answer).
   void lose(key k, steady_time now, std::chrono::milliseconds delay = {});

@@ -251,6 +251,26 @@ BOOST_AUTO_TEST_CASE(a_request_that_the_worker_had_not_accepted_is_not_blamed) {
   BOOST_TEST(!table.find(a)->suspect());
 }
 
+BOOST_AUTO_TEST_CASE(requests_that_only_waited_in_the_workers_queue_are_not_blamed) {
+  const auto a = add();
+  const auto b = add();
+  const auto queued = add();
+  for (int i = 0; i < 100; ++i) {
+    dispatch();
+    token(a);
+    token(b);
+    BOOST_REQUIRE(table.lose_worker(worker, now, 2).empty());
+    ++worker.incarnation;
+  }
+  BOOST_TEST(!table.find(queued)->suspect());
+  // With a place in the batch it may have been at work.
+  dispatch();
+  token(a);
+  token(b);
+  table.lose_worker(worker, now, 3);
+  BOOST_TEST(table.find(queued)->sole_blames() == 1U);
+}
+
 BOOST_AUTO_TEST_CASE(suspects_wait_for_the_first_tokens_of_others_but_not_for_long) {
   const auto healthy = add();
   dispatch();
