@@ -195,8 +195,7 @@ result<void> generation_loop::state::constrain(sequence& s) {
   return {};
 }
 
-result<void> generation_loop::state::check(const generation_request& request) const {
-  const auto& config = loaded->config();
+result<void> check_request(const generation_request& request, const model_config& config) {
   if (request.prompt.empty())
     return fail(error_code::invalid_request, "The prompt is empty; send at least one token.");
   for (const auto* ids : {&request.prompt, &request.emitted, &request.stop_tokens}) {
@@ -224,6 +223,11 @@ result<void> generation_loop::state::check(const generation_request& request) co
                 fmt::format("The prompt and the {} tokens emitted already exceed the context of {} tokens.",
                             request.emitted.size(), config.context_length));
   }
+  return {};
+}
+
+result<void> generation_loop::state::check(const generation_request& request) const {
+  if (auto checked = check_request(request, loaded->config()); !checked) return checked;
   if (schedule.contains(request.id))
     return fail(error_code::invalid_request, fmt::format("Request {} is under way already.", request.id));
   if (schedule.queue_is_full()) {
@@ -421,6 +425,12 @@ generation_stats generation_loop::stats() const noexcept {
 
 struct progress& generation_loop::progress() noexcept {
   return state_->progress;
+}
+
+std::size_t generation_loop::leak_kv_blocks(std::size_t count) {
+  std::size_t leaked = 0;
+  while (leaked < count && state_->cache.allocate()) ++leaked;
+  return leaked;
 }
 
 result<std::uint64_t> generation_loop::probe_hash() {

@@ -67,6 +67,10 @@ struct generation_options {
 /// to read in a step. With less, members wait for each other longer than they work.
 std::size_t thread_count(const model_weights& weights, std::size_t requested);
 
+/// Whether a loop over a model of this shape takes the request: all that submit() refuses but what depends on
+/// its other sequences. For whoever must refuse at once and from afar.
+result<void> check_request(const generation_request& request, const model_config& config);
+
 /// Load and rates since construction; cheap to read from the owning thread.
 struct generation_stats {
   std::size_t running = 0;
@@ -120,6 +124,10 @@ class generation_loop {
   /// sequences in a KV block of its own, by a prefill and a decode step. It is the same at every call on a
   /// sound engine. Fails (internal) on logits that are not numbers, and when `progress().cancel` stopped it.
   result<std::uint64_t> probe_hash();
+
+  /// Loses up to `count` free KV blocks for as long as the loop lives, as a leak would, and returns how many.
+  /// For drills.
+  std::size_t leak_kv_blocks(std::size_t count);
 
  private:
   struct state;
