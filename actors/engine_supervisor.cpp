@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr std::uint64_t worker_id = 0;  // one device, one worker
+constexpr std::chrono::milliseconds own_delay{1000};
 
 std::string weights_identity(const engine::model& model) {
   return fmt::format("{}:{}:{}", model.path.string(), model.file_bytes, model.created);
@@ -40,6 +41,7 @@ void add_work(engine_sample& sum, const worker_board& board) {
 }  // namespace
 
 engine_supervisor_state::~engine_supervisor_state() {
+  if (options.guard && board) options.guard->forget(*board);
   // The worker is this actor's child: it ends with it, also where this one is killed.
   if (worker) caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
 }
@@ -71,13 +73,20 @@ void engine_supervisor_state::start_worker() {
   board = std::make_shared<worker_board>(worker_id, ++incarnation);
   watch.emplace(options.watch, golden);
   announced = cancelled = replacement_asked = false;
+  end_reason.clear();
   started = self->clock().now();
+  if (options.guard) options.guard->watch(board);
   worker_options w;
   w.model = model;
   w.generation = options.generation;
   w.backend = options.backend;
   w.board = board;
   w.active_streams = options.active_streams;
+  w.on_started = [me = caf::actor_cast<caf::actor_addr>(self)] {
+    // Not to keep this actor alive: the worker holds the function for as long as it lives.
+    if (const auto supervisor = caf::actor_cast<engine_supervisor_actor>(me))
+      caf::anon_send(supervisor, status_atom_v);
+  };
   worker = options.detach_worker ? self->spawn<caf::detached>(actors::worker, std::move(w))
                                  : self->spawn(actors::worker, std::move(w));
   self->monitor(worker);
@@ -112,6 +121,8 @@ void engine_supervisor_state::on_worker_down(const caf::down_msg& down) {
   withdraw();
   worker = nullptr;
   add_work(totals, *board);
+  const bool proved = proved_itself();
+  if (options.guard) options.guard->forget(*board);
   board.reset();
   if (quitting) {
     self->quit(*quitting);
@@ -122,14 +133,19 @@ void engine_supervisor_state::on_worker_down(const caf::down_msg& down) {
     return;
   }
   ++totals.worker_restarts;
-  const auto why = caf::to_string(down.reason);
+  const auto failure = describe(down.reason);
+  const auto why = !end_reason.empty()                       ? std::exchange(end_reason, {})
+                   : failure.code == error_code::worker_lost ? failure.message
+                                                             : caf::to_string(down.reason);
   spdlog::error("engine: worker {}.{} ended: {}", worker_id, incarnation, why);
-  const auto delay = policy.on_failure(self->clock().now());
+  const auto now = self->clock().now();
+  const auto delay = proved ? policy.on_failure_after_proof(now) : policy.on_failure(now);
   if (!delay) {
-    gave_up = fmt::format("the worker failed {} times within {} s, the last time with {}; restart the server",
-                          policy.recent_failures(), options.restarts.period.count(), why);
+    const auto period = proved ? options.restarts.proved_period : options.restarts.period;
+    gave_up = fmt::format("the worker failed {} times within {} s, the last time: {}; restart the server",
+                          policy.recent_failures(), period.count(), why);
   } else {
-    pending_restart = fmt::format("restarting the worker, which ended with {}", why);
+    pending_restart = fmt::format("restarting the worker, which ended: {}", why);
     schedule_restart(*delay);
   }
   tick();
@@ -153,20 +169,47 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
                announced_worker{worker, board, capacity, options.generation.max_sequences});
   }
   if (!verdict.takes_requests) withdraw();
-  if (verdict.replace && !cancelled) {
-    // A thread cannot be killed. Ask the pass to give up at the next layer, and the worker to end when its
-    // handler returns; only then a new one may take its cores and memory.
-    cancelled = true;
-    spdlog::error("engine: {}", verdict.message);
-    board->engine->progress().cancel.store(true, relaxed);
-    self->send_exit(worker, caf::exit_reason::kill);
-  }
-  if (verdict.wrong_results && reload_asked != load) {
+  if (verdict.replace) end_worker(verdict.message);
+  if (verdict.wrong_results) on_wrong_results(verdict);
+  if (seen.phase == worker_phase::refused && self->clock().now() - started >= options.refused_retry)
+    stop_worker();
+}
+
+/// Ends a worker that does not end by itself. A thread cannot be killed: its pass is asked to give up at the
+/// next layer, and the worker ends when its handler returns; only then a new one may take its cores and
+/// memory. The process of an engine is killed, which lets the worker's handler return.
+void engine_supervisor_state::end_worker(const std::string& why) {
+  if (cancelled) return;
+  cancelled = true;
+  end_reason = why;
+  spdlog::error("engine: {}", why);
+  board->engine->give_up();
+  self->send_exit(worker, caf::exit_reason::kill);
+}
+
+/// Where an engine has weights of its own, the next one may be sound. Where it is not, or where all use the
+/// same memory, only loading the file again helps.
+void engine_supervisor_state::on_wrong_results(const engine_verdict& verdict) {
+  const bool second_in_a_row = bad_incarnation != 0 && bad_incarnation + 1 == incarnation;
+  if (options.backend.own_weights && !second_in_a_row) {
+    bad_incarnation = incarnation;
+    end_worker(verdict.message);
+  } else if (reload_asked != load) {
+    bad_incarnation = incarnation;
     reload_asked = load;
     self->send(options.model, reload_atom_v);
   }
-  if (seen.phase == worker_phase::refused && self->clock().now() - started >= options.refused_retry)
-    stop_worker();
+}
+
+/// The running incarnation has given a right answer, and can be replaced at little cost.
+bool engine_supervisor_state::proved_itself() const {
+  return board->engine && board->engine->killable() && bad_incarnation != incarnation &&
+         board->canary_runs.load(relaxed) > 0 && !board->canary_failed.load(relaxed);
+}
+
+caf::result<std::string> engine_supervisor_state::cause_fault(const fault_request& fault) {
+  if (!worker) return make_error(error_code::no_worker, "no worker runs now");
+  return self->delegate(worker, fault_atom_v, fault);
 }
 
 engine_verdict engine_supervisor_state::judge() {
@@ -177,7 +220,11 @@ engine_verdict engine_supervisor_state::judge() {
     return say_unhealthy(pending_restart ? "restarting" : "starting",
                          pending_restart.value_or("starting the worker"));
   const auto seen = observe(*board, options.generation.max_queued);
-  auto verdict = watch->judge(seen, self->clock().now());
+  const auto now = self->clock().now();
+  // Kept from running ourselves, we cannot say that somebody else was silent.
+  if (last_tick != steady_time{} && now - last_tick > options.period + own_delay) watch->forgive(now);
+  last_tick = now;
+  auto verdict = watch->judge(seen, now);
   golden = watch->golden();
   act_on(verdict, seen);
   return verdict;
@@ -187,6 +234,11 @@ engine_sample engine_supervisor_state::sample() const {
   auto s = totals;
   s.queue_capacity = options.generation.max_queued;
   s.workers = announced ? 1 : 0;
+  if (options.backend.processes) {
+    const auto processes = options.backend.processes();
+    if (!processes.empty()) s.loader_pid = static_cast<std::uint32_t>(processes[0]);
+    if (processes.size() > 1) s.engine_pid = static_cast<std::uint32_t>(processes[1]);
+  }
   if (!board) return s;
   add_work(s, *board);
   s.running = board->running.load(relaxed);
@@ -237,6 +289,8 @@ engine_supervisor_actor::behavior_type engine_supervisor(
         self->state.tick();
         self->delayed_send(self, self->state.options.period, tick_atom_v);
       },
+      [self](status_atom) { self->state.tick(); },
+      [self](fault_atom, const fault_request& fault) { return self->state.cause_fault(fault); },
       [self](restart_atom, std::uint64_t generation) {
         if (generation == self->state.restart_generation) self->state.start_worker();
       },

@@ -3,6 +3,7 @@
 #include "actors/engine_watch.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/restart_policy.hpp"
+#include "actors/watchdog.hpp"
 #include "actors/worker_board.hpp"
 
 #include <atomic>
@@ -21,6 +22,8 @@ struct engine_supervisor_options {
   router_actor router;
   model_supervisor_actor model;
   std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
+  std::shared_ptr<watchdog>
+      guard;  ///< acts where this actor would be too late; null in tests on virtual time
   std::chrono::milliseconds period{500};
   std::chrono::seconds refused_retry{30};  ///< after the engine could not be built
   restart_limits restarts;
@@ -41,13 +44,15 @@ struct engine_supervisor_state {
   std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
   std::string golden_model;             ///< identity of the weights that `golden` belongs to
   std::uint64_t reload_asked = 0;       ///< load that gave wrong results
+  std::uint64_t bad_incarnation = 0;    ///< the last one whose weights were found wrong
 
   // The worker.
   worker_actor worker;
   std::shared_ptr<worker_board> board;  ///< of the running worker; nullptr without one
   std::optional<engine_watch> watch;
   bool announced = false;
-  bool cancelled = false;          ///< asked to give up a hung pass
+  bool cancelled = false;  ///< it was asked to end, for `end_reason`
+  std::string end_reason;
   bool replacement_asked = false;  ///< the next DOWN is wanted, and no failure
   std::uint64_t incarnation = 0;
   std::uint64_t restart_generation = 0;  ///< of the pending restart_atom
@@ -55,6 +60,7 @@ struct engine_supervisor_state {
   std::optional<std::string> gave_up;
   std::optional<caf::error> quitting;  ///< why, once asked to end
   steady_time started{};
+  steady_time last_tick{};
   restart_policy policy;
 
   engine_sample totals;  ///< of ended incarnations
@@ -68,11 +74,15 @@ struct engine_supervisor_state {
   void stop_worker();
   void on_worker_down(const caf::down_msg& down);
   void on_exit_request(caf::error reason);
+  caf::result<std::string> cause_fault(const fault_request& fault);
   void tick();
 
  private:
   engine_verdict judge();
   void act_on(const engine_verdict& verdict, const worker_observation& seen);
+  void on_wrong_results(const engine_verdict& verdict);
+  void end_worker(const std::string& why);
+  bool proved_itself() const;
   void withdraw();
   void report(const engine_verdict& verdict, std::chrono::nanoseconds took);
   engine_sample sample() const;

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <vector>
+#include <array>
 
 namespace bitnet::actors {
 
@@ -36,16 +36,15 @@ std::chrono::nanoseconds since(steady_time now, std::int64_t then_ns) {
 
 }  // namespace
 
-double step_seconds_p99(const worker_board& board) {
+double step_seconds_p99(const worker_board& board) noexcept {
   const auto count =
       std::min<std::uint64_t>(board.steps.load(std::memory_order_relaxed), worker_board::step_ring_size);
   if (count == 0) return 0;
-  std::vector<std::uint32_t> durations;
-  durations.reserve(count);
-  for (std::size_t i = 0; i < count; ++i)
-    durations.push_back(board.step_us[i].load(std::memory_order_relaxed));
+  std::array<std::uint32_t, worker_board::step_ring_size> durations;
+  for (std::size_t i = 0; i < count; ++i) durations[i] = board.step_us[i].load(std::memory_order_relaxed);
+  const auto end = durations.begin() + static_cast<std::ptrdiff_t>(count);
   const auto nth = durations.begin() + static_cast<std::ptrdiff_t>((count * 99 + 99) / 100 - 1);
-  std::nth_element(durations.begin(), nth, durations.end());
+  std::nth_element(durations.begin(), nth, end);
   return *nth * 1e-6;
 }
 
@@ -56,8 +55,7 @@ worker_observation observe(const worker_board& board, std::uint64_t queue_capaci
   seen.queue_capacity = queue_capacity;
   if (seen.phase == worker_phase::refused) seen.refusal = board.refusal;
   if (seen.phase == worker_phase::starting || seen.phase == worker_phase::refused) return seen;
-  seen.busy_since_ns = board.busy_since_ns.load(relaxed);
-  seen.last_progress_ns = board.engine->progress().last_progress_ns.load(relaxed);
+  static_cast<life_signs&>(seen) = read_life_signs(board);
   seen.running = board.running.load(relaxed);
   seen.queued = board.queued.load(relaxed);
   seen.steps = board.steps.load(relaxed);
@@ -71,12 +69,13 @@ worker_observation observe(const worker_board& board, std::uint64_t queue_capaci
   seen.canary_ran_ns = board.canary_ran_ns.load(relaxed);
   seen.canary_hash = board.canary_hash.load(relaxed);
   seen.canary_failed = board.canary_failed.load(relaxed);
-  seen.step_seconds_p99 = step_seconds_p99(board);
+  seen.corrupted = board.engine->corrupted_weights();
   return seen;
 }
 
 engine_watch::engine_watch(engine_watch_options options, std::optional<std::uint64_t> golden)
     : options_(options),
+      hang_(options.hang),
       golden_(golden),
       ended_(options.failure_window),
       error_rate_(options.error_rate_degraded_percent, options.error_rate_degraded_percent / 2),
@@ -93,18 +92,16 @@ std::optional<engine_verdict> engine_watch::judge_start(const worker_observation
 
 std::optional<engine_verdict> engine_watch::judge_hang(const worker_observation& seen,
                                                        steady_time now) const {
-  if (seen.busy_since_ns == 0) return std::nullopt;
-  // Progress from before this piece of work says nothing about it.
-  const auto still = since(now, std::max(seen.busy_since_ns, seen.last_progress_ns));
-  const auto ten_steps = std::chrono::duration_cast<std::chrono::nanoseconds>(
-      std::chrono::duration<double>(10 * seen.step_seconds_p99));
-  const auto limit = std::clamp<std::chrono::nanoseconds>(ten_steps, options_.min_hang, options_.max_hang);
-  if (still <= limit) return std::nullopt;
-  auto v = unhealthy("hung", fmt::format("hung: {} without progress for {:.1f} s",
-                                         seen.phase == worker_phase::probing ? "a canary" : "a forward pass",
-                                         seconds(still)));
-  v.replace = still > std::max<std::chrono::nanoseconds>(3 * limit, options_.min_replace);
-  v.cannot_heal = still > options_.hard_hang;
+  const auto judged = hang_.judge(seen, now);
+  if (!judged.suspect) return std::nullopt;
+  const auto* const what = seen.phase == worker_phase::probing ? "a canary"
+                           : seen.busy_since_ns != 0           ? "a forward pass"
+                                                               : "an idle engine";
+  auto v = unhealthy(
+      "hung", fmt::format("hung: {} without {} for {:.1f} s", what,
+                          seen.busy_since_ns != 0 ? "progress" : "a sign of life", seconds(judged.silence)));
+  v.replace = judged.give_up;
+  v.cannot_heal = judged.cannot_heal;
   return v;
 }
 
@@ -128,7 +125,7 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
     auto v = unhealthy("deadlock", fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s",
                                                seen.queued, seconds(now - *queue_stalled_since_)));
     v.replace = true;
-    v.cannot_heal = now - *queue_stalled_since_ > options_.hard_hang;
+    v.cannot_heal = now - *queue_stalled_since_ > options_.hang.hard_hang;
     return v;
   }
   return std::nullopt;
@@ -136,6 +133,11 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
 
 std::optional<engine_verdict> engine_watch::judge_canary(const worker_observation& seen, steady_time now) {
   if (!ready_since_) ready_since_ = now;
+  if (seen.corrupted) {
+    auto v = unhealthy("weights_changed", "the weights " + *seen.corrupted + " changed in memory");
+    v.wrong_results = true;
+    return v;
+  }
   if (seen.canary_runs == 0) {
     if (now - *ready_since_ > options_.canary_overdue)
       return unhealthy("canary_overdue",

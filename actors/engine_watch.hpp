@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/counter_window.hpp"
+#include "actors/hang_rule.hpp"
 #include "actors/health.hpp"
 #include "actors/hysteresis.hpp"
 #include "actors/throughput_watch.hpp"
@@ -15,12 +16,7 @@
 namespace bitnet::actors {
 
 struct engine_watch_options {
-  std::chrono::milliseconds min_hang{2000};   ///< work without progress for this, or ten times the p99 of
-  std::chrono::milliseconds max_hang{30000};  ///< the steps up to this, is a hang
-  /// A hang gets no new requests at once, but its worker is given up only after three times its limit and at
-  /// least this: on a crowded machine a slow pass looks like a hang for a while.
-  std::chrono::seconds min_replace{10};
-  std::chrono::seconds hard_hang{60};           ///< a hang that lasts this long cannot be healed from inside
+  hang_limits hang;
   std::chrono::seconds livelock{30};            ///< steps without a token or a prefilled prompt token
   std::chrono::seconds stalled_queue{10};       ///< sequences wait and none runs
   std::chrono::seconds canary_overdue{90};      ///< no canary for this long
@@ -35,11 +31,9 @@ struct engine_watch_options {
 };
 
 /// Copy of a worker's board at one moment.
-struct worker_observation {
+struct worker_observation : life_signs {
   worker_phase phase = worker_phase::starting;
   std::string refusal;
-  std::int64_t busy_since_ns = 0;
-  std::int64_t last_progress_ns = 0;
   std::uint64_t running = 0;
   std::uint64_t queued = 0;
   std::uint64_t queue_capacity = 0;
@@ -52,9 +46,9 @@ struct worker_observation {
   std::int64_t canary_ran_ns = 0;
   std::uint64_t canary_hash = 0;
   bool canary_failed = false;
-  double step_seconds_p99 = 0;
   double step_seconds = 0;  ///< sum of the durations of all steps
   std::uint64_t kv_blocks_used = 0;
+  std::optional<std::string> corrupted;  ///< weights that the engine found changed in memory
 };
 worker_observation observe(const worker_board& board, std::uint64_t queue_capacity);
 
@@ -65,7 +59,7 @@ struct engine_verdict {
   bool cannot_heal = false;
   bool takes_requests = false;  ///< route to it
   bool replace = false;         ///< hopeless: ask it to give up, and replace it when it does
-  bool wrong_results = false;   ///< the canary's hash is not the golden one: reload the weights
+  bool wrong_results = false;   ///< the weights are not what they were: the canary's hash, or their checksum
 };
 
 /// Judges one incarnation of a worker from outside, from what it delivers rather than from its being alive:
@@ -77,6 +71,9 @@ class engine_watch {
   explicit engine_watch(engine_watch_options options = {}, std::optional<std::uint64_t> golden = {});
 
   engine_verdict judge(const worker_observation& seen, steady_time now);
+
+  /// See hang_rule.
+  void forgive(steady_time now) noexcept { hang_.forgive(now); }
 
   std::optional<std::uint64_t> golden() const noexcept { return golden_; }
 
@@ -96,6 +93,7 @@ class engine_watch {
   std::optional<engine_verdict> judge_throughput(const worker_observation& seen, steady_time now);
 
   engine_watch_options options_;
+  hang_rule hang_;
   std::optional<std::uint64_t> golden_;
   std::uint64_t work_ = 0;  ///< tokens delivered and prefilled when last seen to move
   std::optional<steady_time> work_moved_;

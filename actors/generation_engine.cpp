@@ -1,55 +1,40 @@
-#include "actors/inference_engine.hpp"
-#include "actors/service.hpp"
+#include "actors/generation_engine.hpp"
+
+#include "actors/engine_drill.hpp"
 #include "engine/model_identity.hpp"
 
 #include <utility>
 
 namespace bitnet::actors {
 
-namespace {
+fault_outcome inference_engine::cause_fault(const fault_request&) {
+  return tl::unexpected<std::string>("this engine causes no faults");
+}
 
-/// engine::generation_loop behind the workers' interface.
-class generation_engine final : public inference_engine {
- public:
-  explicit generation_engine(std::unique_ptr<engine::generation_loop> loop) : loop_(std::move(loop)) {}
+engine::result<std::unique_ptr<inference_engine>> create_generation_engine(
+    std::shared_ptr<const engine::model> model, const engine::generation_options& options,
+    engine_faults faults) {
+  auto loop = engine::generation_loop::create(model, options);
+  if (!loop) return tl::unexpected(std::move(loop).error());
+  if (faults == engine_faults::none) return std::make_unique<generation_engine>(std::move(*loop));
+  return std::make_unique<engine_drill>(std::move(*loop), std::move(model), faults);
+}
 
-  engine::result<void> submit(engine::generation_request request) override {
-    return loop_->submit(std::move(request));
-  }
-  void cancel(engine::request_id id) override { loop_->cancel(id); }
-  std::vector<engine::generation_event> step() override { return loop_->step(); }
-  bool idle() const noexcept override { return loop_->idle(); }
-  engine::generation_stats stats() const noexcept override { return loop_->stats(); }
-  engine::progress& progress() noexcept override { return loop_->progress(); }
-  engine::result<std::uint64_t> probe_hash() override { return loop_->probe_hash(); }
-
- private:
-  std::unique_ptr<engine::generation_loop> loop_;
-};
-
-}  // namespace
-
-inference_backend cpu_backend() {
+inference_backend cpu_backend(bool faults) {
   inference_backend backend;
   backend.load_model = [](const std::filesystem::path& path, const engine::load_options& options) {
     return engine::load_model(path, options);
   };
-  backend.create_engine =
-      [](std::shared_ptr<const engine::model> model,
-         const engine::generation_options& options) -> engine::result<std::unique_ptr<inference_engine>> {
-    auto loop = engine::generation_loop::create(std::move(model), options);
-    if (!loop) return tl::unexpected(std::move(loop).error());
-    return std::make_unique<generation_engine>(std::move(*loop));
+  backend.create_engine = [faults](std::shared_ptr<const engine::model> model,
+                                   const engine::generation_options& options) {
+    return create_generation_engine(std::move(model), options,
+                                    faults ? engine_faults::harmless : engine_faults::none);
   };
   backend.make_scrub = [](std::shared_ptr<const engine::model> model) -> weight_scrub {
     auto scrubber = std::make_shared<engine::weight_scrubber>(*model->weights);
     return [model = std::move(model), scrubber](std::size_t max_bytes) { return scrubber->step(max_bytes); };
   };
   return backend;
-}
-
-tl::expected<std::unique_ptr<service>, std::string> service::start(service_options options) {
-  return start(std::move(options), cpu_backend());
 }
 
 }  // namespace bitnet::actors

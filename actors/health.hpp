@@ -76,7 +76,7 @@ struct request_statistics {
 
 /// Memory as the memory supervisor last measured it. A message.
 struct memory_sample {
-  std::uint64_t resident_bytes = 0;  ///< of this process
+  std::uint64_t resident_bytes = 0;  ///< of this process and those of its engine, shared pages once
   std::uint64_t used_bytes = 0;      ///< of the limit below, without reclaimable page cache
   std::uint64_t limit_bytes = 0;     ///< the cgroup's limit, or the host's memory
   bool limited_by_cgroup = false;
@@ -98,7 +98,9 @@ struct engine_sample {
   std::uint64_t failed_sequences = 0;  ///< likewise
   std::uint64_t preemptions = 0;       ///< likewise: sequences put back in the queue, the KV cache was full
   std::uint64_t canary_runs = 0;
-  double step_seconds_p99 = 0;  ///< over the last steps
+  double step_seconds_p99 = 0;   ///< over the last steps
+  std::uint32_t loader_pid = 0;  ///< process that holds the weights; 0: this one, or none runs
+  std::uint32_t engine_pid = 0;  ///< process that computes; likewise
 };
 
 /// Streams as the router last counted them.
@@ -128,7 +130,7 @@ struct health_metrics {
   std::uint64_t total_requests = 0;
   double error_rate_percent = 0;    ///< of the requests that ended in the last `request_window`
   double avg_response_time_ms = 0;  ///< of the same requests
-  double memory_usage_mb = 0;       ///< resident set of this process, MiB
+  double memory_usage_mb = 0;       ///< memory_sample::resident_bytes, MiB
   double tokens_per_second = 0;     ///< generated, over the last `throughput_window`
   double cpu_usage_percent = 0;     ///< of the CPUs that this process may use: 0 to 100
 };

@@ -119,6 +119,16 @@ unsigned ready_status_code(const health_snapshot& snapshot) noexcept {
   return snapshot.overall == health_status::healthy && !snapshot.draining ? 200 : 503;
 }
 
+/// Who to look at, and to send signals to; 0 stands for none.
+json::object render_processes(const engine_sample& engine) {
+  json::object o;
+  o["server"] = getpid();
+  o["loader"] = engine.loader_pid;
+  o["engine"] = engine.engine_pid;
+  o["worker_restarts"] = engine.worker_restarts;
+  return o;
+}
+
 unsigned live_status_code(const health_snapshot& snapshot, bool in_grace) noexcept {
   return snapshot.cannot_heal || in_grace ? 503 : 200;
 }
@@ -135,6 +145,7 @@ std::string render_health_json(const health_snapshot& snapshot) {
   o["draining"] = snapshot.draining;
   o["build"] = render_build(snapshot.build);
   o["components"] = std::move(components);
+  o["processes"] = render_processes(snapshot.engine);
   auto body = json::serialize(o);
   body.pop_back();
   return body + ",\"metrics\":" + render_metrics(snapshot.metrics) + "}";

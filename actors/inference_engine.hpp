@@ -1,9 +1,13 @@
 #pragma once
 
+#include "actors/fault_injection.hpp"
 #include "engine/error.hpp"
 #include "engine/generation.hpp"
 #include "engine/model.hpp"
 
+#include <sys/types.h>
+
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -15,8 +19,9 @@
 
 namespace bitnet::actors {
 
-/// What a worker drives: engine::generation_loop in production, fakes in tests, other devices later. Same
-/// contracts as generation_loop. Owned by one thread; only `progress` may be called from others.
+/// What a worker drives: engine::generation_loop in production, in a thread or through a process of its own;
+/// fakes in tests, other devices later. Same contracts as generation_loop. Owned by one thread, unless the
+/// comment says otherwise.
 class inference_engine {
  public:
   virtual ~inference_engine() = default;
@@ -26,8 +31,33 @@ class inference_engine {
   virtual std::vector<engine::generation_event> step() = 0;
   virtual bool idle() const noexcept = 0;
   virtual engine::generation_stats stats() const noexcept = 0;
-  virtual engine::progress& progress() noexcept = 0;
   virtual engine::result<std::uint64_t> probe_hash() = 0;
+
+  /// Causes a fault that this engine knows; for drills.
+  virtual fault_outcome cause_fault(const fault_request& fault);
+
+  /// Why the engine works no more, its process having ended; nothing while it does. What it was asked for is
+  /// lost.
+  virtual std::optional<std::string> lost() { return std::nullopt; }
+
+  // For the thread that watches: any thread, never blocking or allocating.
+
+  virtual engine::progress& progress() noexcept = 0;
+  /// CLOCK_MONOTONIC of the last sign of life of an engine that gives one at least every `sign_interval` even
+  /// when it has nothing to do; 0: this engine shows only its progress, and only while it works.
+  virtual std::int64_t heartbeat_ns() const noexcept { return 0; }
+  static constexpr std::chrono::milliseconds sign_interval{250};
+  /// False once the engine's process has ended.
+  virtual bool alive() const noexcept { return true; }
+  /// Ends work that hangs: kills the process, or asks the pass to give up at the next layer.
+  virtual void give_up() noexcept { progress().cancel.store(true, std::memory_order_relaxed); }
+  /// give_up() ends the engine whatever it is doing, and another one costs little.
+  virtual bool killable() const noexcept { return false; }
+  /// Process that computes; 0: this one.
+  virtual pid_t process_id() const noexcept { return 0; }
+
+  /// The weights that changed in memory, where the engine watches its own. Any thread.
+  virtual std::optional<std::string> corrupted_weights() const { return std::nullopt; }
 };
 
 /// Checks about `max_bytes` more of a model's weights against what they were after loading; round and round.
@@ -44,11 +74,19 @@ struct inference_backend {
   std::function<engine::result<std::unique_ptr<inference_engine>>(std::shared_ptr<const engine::model>,
                                                                   const engine::generation_options&)>
       create_engine;
-  /// Reads all weights once; called on the loading thread. Empty: weights are not scrubbed.
+  /// Reads all weights once; called on the loading thread. Empty: weights are not scrubbed here.
   std::function<weight_scrub(std::shared_ptr<const engine::model>)> make_scrub;
+  /// Why the model that was loaded last cannot be served any more (the process that holds its weights ended);
+  /// nothing while it can. Never blocks. Empty: it always can.
+  std::function<std::optional<std::string>()> model_lost;
+  /// Each engine has weights of its own (copy-on-write): bad ones may be cured by another engine.
+  bool own_weights = false;
+  /// Processes besides this one, for memory and CPU figures; any thread. Empty: none.
+  std::function<std::vector<pid_t>()> processes;
 };
 
-/// engine::load_model, engine::generation_loop and engine::weight_scrubber.
-inference_backend cpu_backend();
+/// engine::load_model, engine::generation_loop and engine::weight_scrubber, in this process. `faults`:
+/// engines cause those of engine_faults.hpp when told to.
+inference_backend cpu_backend(bool faults = false);
 
 }  // namespace bitnet::actors

@@ -18,8 +18,8 @@ namespace bitnet::actors {
 ///   (token_frame)  from the worker, in order; the last one has finish != none and always comes, also where
 ///                  the worker dies. When the sink itself ends, the worker cancels its requests.
 
-/// Owns one inference engine and its batching loop, on a thread of its own. Ends by itself only on an
-/// exception.
+/// Owns one inference engine and its batching loop, on a thread of its own. Ends by itself on an exception,
+/// and with worker_lost when the process of its engine has ended.
 using worker_actor = caf::typed_actor<
     // Router: continue a sequence. Delayed by at most one step of the engine. The attempt is the sender's
     // count of submissions of this request. Errors: the engine's refusals (invalid_request, prompt_too_long,
@@ -36,6 +36,9 @@ using worker_actor = caf::typed_actor<
     caf::reacts_to<step_atom>,
     // Itself, every second: run the canary if it is due.
     caf::reacts_to<canary_atom>,
+    // Engine supervisor: break the engine (drills). What was done. Errors: invalid_request (why not),
+    // no_worker.
+    caf::replies_to<fault_atom, fault_request>::with<std::string>,
     // Console. Delayed by at most one step.
     caf::replies_to<status_atom>::with<worker_status>>;
 
@@ -108,6 +111,10 @@ using engine_supervisor_actor = caf::typed_actor<
     caf::reacts_to<fence_atom, std::string>,
     // Itself, each period.
     caf::reacts_to<tick_atom>,
+    // Worker: it has started, so look at it now.
+    caf::reacts_to<status_atom>,
+    // Service: break the worker's engine (drills). The worker's answer and errors.
+    caf::replies_to<fault_atom, fault_request>::with<std::string>,
     // Itself, after the back-off: start the next incarnation (generation; others are stale and ignored).
     caf::reacts_to<restart_atom, std::uint64_t>>;
 

@@ -113,7 +113,7 @@ template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, engine_sample& x) {
   return f(x.workers, x.worker_restarts, x.running, x.queued, x.queue_capacity, x.kv_blocks_used,
            x.kv_blocks_total, x.prompt_tokens, x.cached_tokens, x.generated_tokens, x.steps,
-           x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99);
+           x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99, x.loader_pid, x.engine_pid);
 }
 
 /// A model that has just been loaded, or replaced. Stays in this process.
@@ -167,8 +167,10 @@ CAF_ADD_ATOM(bitnet, bitnet::actors, fence_atom, "fence")
 CAF_ADD_ATOM(bitnet, bitnet::actors, subscribe_atom, "subscribe")
 CAF_ADD_ATOM(bitnet, bitnet::actors, watch_atom, "watch")
 CAF_ADD_ATOM(bitnet, bitnet::actors, escalate_atom, "escalate")
+CAF_ADD_ATOM(bitnet, bitnet::actors, fault_atom, "fault")
 
 CAF_END_TYPE_ID_BLOCK(bitnet)
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::loaded_model)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::load_outcome)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::fault_request)

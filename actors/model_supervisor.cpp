@@ -70,6 +70,14 @@ void model_supervisor_state::load() {
 }
 
 void model_supervisor_state::reload(std::string why) {
+  load_again(std::move(why), reloads, ", also after loading them again; check the machine's memory");
+}
+
+void model_supervisor_state::replace_lost(std::string why) {
+  load_again(std::move(why), losses, ", again and again; see the log, and restart the server");
+}
+
+void model_supervisor_state::load_again(std::string why, restart_policy& policy, const char* hopeless) {
   if (loading || broken) return;
   spdlog::error("model: {}", why);
   // Let go of the bad weights first: there may not be memory for both.
@@ -77,10 +85,12 @@ void model_supervisor_state::reload(std::string why) {
   scrub = nullptr;
   if (subscriber) self->send(subscriber, fence_atom_v, why);
   if (options.on_loaded) options.on_loaded(nullptr);
-  if (reloads.on_failure(self->clock().now()))
+  if (policy.on_failure(self->clock().now())) {
     load();
-  else
-    broken = why + ", also after loading them again; check the machine's memory";
+    reason = std::move(why);
+  } else {
+    broken = why + hopeless;
+  }
 }
 
 void model_supervisor_state::on_outcome(load_outcome outcome) {
@@ -93,6 +103,7 @@ void model_supervisor_state::on_outcome(load_outcome outcome) {
     spdlog::error("model: {}", error->message);
   } else {
     model = *outcome.model;
+    reason.clear();
     scrub = std::move(outcome.scrub);
     spdlog::info("model: {} loaded", model->id);
     if (options.on_loaded) options.on_loaded(model);
@@ -118,6 +129,7 @@ component_report model_supervisor_state::check_loading() {
     progressed = now;
   }
   auto text = fmt::format("loading {:.0f} %", 100 * fraction);
+  if (!reason.empty()) text += " again, because " + reason;
   const bool stalled = now - progressed > options.stalled_load;
   if (stalled)
     text += fmt::format(", stalled for {} s",
@@ -170,6 +182,8 @@ component_report model_supervisor_state::check_loaded() {
 }
 
 component_report model_supervisor_state::check() {
+  if (model && options.backend.model_lost)
+    if (auto why = options.backend.model_lost()) replace_lost(std::move(*why));
   if (scrub)
     if (const auto region = scrub(options.scrub_bytes))
       reload("the weights " + *region + " changed in memory");
@@ -190,6 +204,7 @@ model_supervisor_actor::behavior_type model_supervisor(
     model_supervisor_actor::stateful_pointer<model_supervisor_state> self, model_supervisor_options options) {
   auto& state = self->state;
   state.reloads = restart_policy(options.reloads);
+  state.losses = restart_policy(options.losses);
   state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_loader_down(down); });
   state.load();

@@ -26,6 +26,7 @@ struct model_supervisor_options {
   std::size_t scrub_bytes = std::size_t{64} << 20;  ///< of weights checked a period; about 0.1 ms a MB
   /// Wrong weights in memory are loaded again; this often means that the machine is broken.
   restart_limits reloads{.max_restarts = 2, .period = std::chrono::hours(1)};
+  restart_limits losses;  ///< of the process that holds the weights; likewise
   /// Called on the supervisor's thread with each loaded model, and with nullptr when its weights went bad.
   std::function<void(std::shared_ptr<const engine::model>)> on_loaded;
   /// Of the model file; injected in tests.
@@ -52,8 +53,10 @@ struct model_supervisor_state {
   std::optional<engine::file_identity> identity;  ///< of the file before the last load
   std::optional<engine::error> error;             ///< of the last load
   steady_time failed{};
+  std::string reason;                 ///< why it is loaded again; empty at first
   std::optional<std::string> broken;  ///< why the weights cannot be trusted any more
   restart_policy reloads;
+  restart_policy losses;
   engine_supervisor_actor subscriber;
 
   explicit model_supervisor_state(model_supervisor_actor::pointer owner) : self(owner) {}
@@ -61,6 +64,8 @@ struct model_supervisor_state {
   void load();
   /// The weights in memory are wrong: nobody may use them, load them again.
   void reload(std::string why);
+  /// The weights are gone, with the process that held them: load them again.
+  void replace_lost(std::string why);
   void on_outcome(load_outcome outcome);
   void on_loader_down(const caf::down_msg& down);
   void tick();
@@ -70,6 +75,7 @@ struct model_supervisor_state {
   component_report check_loading();
   component_report check_failed();
   component_report check_loaded();
+  void load_again(std::string why, restart_policy& policy, const char* hopeless);
   std::optional<engine::file_identity> identify() const;
 };
 

@@ -15,6 +15,11 @@ namespace {
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr const char* going = "The server is shutting down; try another one.";
 
+/// The watchdog may suspect a worker between two looks of its supervisor.
+bool takes_requests(const routed_worker& known) {
+  return !known.withdrawn && !known.worker.board->suspect.load(relaxed);
+}
+
 worker_run run_of(const announced_worker& worker) {
   return {worker.board->id, worker.board->incarnation};
 }
@@ -47,7 +52,7 @@ router_state::~router_state() {
 }
 
 bool router_state::any_worker() const {
-  return std::any_of(workers.begin(), workers.end(), [](const routed_worker& w) { return !w.withdrawn; });
+  return std::any_of(workers.begin(), workers.end(), takes_requests);
 }
 
 void router_state::note_workers() {
@@ -62,6 +67,7 @@ caf::result<submit_receipt> router_state::submit(engine::generation_request requ
   if (draining) return make_error(error_code::draining, going);
   if (!sink) return make_error(error_code::invalid_request, "The request names nobody to send tokens to.");
   const auto now = self->clock().now();
+  note_workers();
   if (!any_worker()) {
     // Worth a wait only where a worker is merely being replaced.
     if (!without_worker || last_capacity == 0 || now - *without_worker >= options.resume.resume_wait)
@@ -85,10 +91,10 @@ void router_state::pump() {
   while (const auto k = streams.next(now)) {
     std::vector<const announced_worker*> candidates;
     std::vector<std::uint64_t> loads;
-    for (const auto& [worker, withdrawn] : workers) {
-      const auto load = worker.board->streams.load(relaxed);
-      if (withdrawn || load >= worker.capacity) continue;
-      candidates.push_back(&worker);
+    for (const auto& known : workers) {
+      const auto load = known.worker.board->streams.load(relaxed);
+      if (!takes_requests(known) || load >= known.worker.capacity) continue;
+      candidates.push_back(&known.worker);
       loads.push_back(load);
     }
     if (const auto chosen = choose_of_two(loads, random))
@@ -111,6 +117,7 @@ void router_state::schedule_tick() {
 
 void router_state::tick() {
   tick_pending = false;
+  note_workers();
   if (without_worker) {
     for (const auto k : streams.expired(self->clock().now(), *without_worker)) {
       options.counters->abandoned.fetch_add(1, relaxed);

@@ -1,6 +1,7 @@
 #include "actors/service.hpp"
 
 #include "actors/aggregator_guard.hpp"
+#include "actors/engine_drill.hpp"
 #include "actors/engine_supervisor.hpp"
 #include "actors/health_render.hpp"
 #include "actors/memory_supervisor.hpp"
@@ -11,6 +12,7 @@
 #include "actors/router.hpp"
 #include "actors/server_faults.hpp"
 #include "actors/supervision.hpp"
+#include "actors/watchdog.hpp"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -109,6 +111,10 @@ struct service::state {
   /// Added to the wall clock that the checks read; for fault injection.
   std::shared_ptr<std::atomic<std::int64_t>> clock_offset_ns = std::make_shared<std::atomic<std::int64_t>>(0);
 
+  std::shared_ptr<watchdog> guard = std::make_shared<watchdog>();
+  std::mutex engine_mutex;
+  engine_supervisor_actor engine;  ///< the current one, for drills
+
   mutable std::mutex model_mutex;
   std::shared_ptr<const engine::model> model;
 
@@ -118,7 +124,9 @@ struct service::state {
   router_actor router;
   caf::actor root;
 
-  std::shared_ptr<aggregation> make_aggregation() const;
+  std::shared_ptr<aggregation> make_aggregation(const inference_backend& backend) const;
+  void declare_engine_faults();
+  fault_outcome break_engine(const fault_request& fault);
   std::vector<child_spec> children(const inference_backend& backend);
   void start_actors(const inference_backend& backend);
   template <class Handle>
@@ -140,14 +148,16 @@ void log_event(const health_event& e) {
     spdlog::log(level, "health: {}: {}: {}", e.component, e.code, e.message);
 }
 
-std::shared_ptr<aggregation> service::state::make_aggregation() const {
+std::shared_ptr<aggregation> service::state::make_aggregation(const inference_backend& backend) const {
   aggregation_options a;
   a.components = {{"model"}, {"memory"}, {"inference_engine"}, {"process", false}};
   a.build = options.build;
   a.degraded_ok = options.degraded_ok;
   a.startup_grace = options.startup_grace;
   a.cpu_count = options.cpu_count != 0 ? options.cpu_count : affinity_cpu_count();
-  a.cpu_time = process_cpu_time;
+  a.cpu_time = [used = std::make_shared<cpu_time_sum>(), others = backend.processes] {
+    return used->measure(others ? others() : std::vector<pid_t>{});
+  };
   a.requests = options.requests;
   a.streams = [counters = streams] {
     constexpr auto relaxed = std::memory_order_relaxed;
@@ -183,7 +193,11 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   mem.unhealthy_percent = options.memory_unhealthy_percent;
 
   // Readers that need no descriptor once they have begun, so that they can still tell when none is left.
-  mem.measure = [read = keep_files_open()] { return measure_memory(read); };
+  mem.measure = [read = keep_files_open(), others = backend.processes] {
+    auto sample = measure_memory(read);
+    if (sample && others) sample->resident_bytes += largest_resident_bytes(others());
+    return sample;
+  };
   mem.measure_pressure = [read = keep_files_open()] { return measure_memory_pressure(read); };
 
   process_supervisor_options p;
@@ -199,6 +213,7 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   e.backend = backend;
   e.aggregator = aggregator;
   e.router = router;
+  e.guard = guard;
 
   // The first three read files, which may block: threads of their own, so that a dead disk stops only them.
   return {
@@ -216,17 +231,39 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
          return caf::actor_cast<caf::actor>(parent->spawn<caf::detached>(process_supervisor, p));
        }},
       {"engine supervisor",
-       [e, shared](caf::event_based_actor* parent, std::uint64_t) mutable {
+       [e, shared, this](caf::event_based_actor* parent, std::uint64_t) mutable {
          e.model = shared->model;
          const auto handle = parent->spawn(engine_supervisor, e);
+         const std::lock_guard lock(engine_mutex);
+         engine = handle;
          parent->send(shared->model, subscribe_atom_v, handle);
          return caf::actor_cast<caf::actor>(handle);
        }},
   };
 }
 
+fault_outcome service::state::break_engine(const fault_request& fault) {
+  engine_supervisor_actor target;
+  {
+    const std::lock_guard lock(engine_mutex);
+    target = engine;
+  }
+  if (!target) return tl::unexpected<std::string>("the engine's supervisor does not run");
+  caf::scoped_actor self{*system};
+  fault_outcome outcome = "";
+  self->request(target, control_timeout, fault_atom_v, fault)
+      .receive([&](std::string& done) { outcome = std::move(done); },
+               [&](const caf::error& why) { outcome = tl::unexpected(describe(why).message); });
+  return outcome;
+}
+
+void service::state::declare_engine_faults() {
+  for (const auto& [name, help] : engine_drill::faults())
+    options.faults->declare({name, help, [this](const fault_request& fault) { return break_engine(fault); }});
+}
+
 void service::state::start_actors(const inference_backend& backend) {
-  auto judged = make_aggregation();
+  auto judged = make_aggregation(backend);
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
   aggregator_guard_options g;
   g.aggregator.state = std::move(judged);
@@ -249,6 +286,7 @@ void service::state::start_actors(const inference_backend& backend) {
   s.escalate = [to = aggregator](const std::string& why) { caf::anon_send(to, escalate_atom_v, why); };
   root = system->spawn(supervisor, std::move(s));
   caf::anon_send(aggregator, watch_atom_v, root, "root supervisor");
+  if (options.faults) declare_engine_faults();
 }
 
 template <class Handle>
@@ -333,6 +371,7 @@ bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::millis
   state_->end(state_->router, control_timeout);
   state_->end(state_->aggregator, control_timeout);
   state_->root = nullptr;
+  state_->engine = nullptr;
   state_->router = nullptr;
   state_->aggregator = nullptr;
   state_->system.reset();  // waits for every actor, hence the guard

@@ -65,10 +65,7 @@ struct service_options {
 class service {
  public:
   /// Fails with one sentence where the options are out of range or the actor system does not take its
-  /// settings. With the real engine.
-  static tl::expected<std::unique_ptr<service>, std::string> start(service_options options);
-
-  /// With another engine: tests, and devices to come.
+  /// settings.
   static tl::expected<std::unique_ptr<service>, std::string> start(service_options options,
                                                                    inference_backend backend);
 

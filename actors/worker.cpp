@@ -35,7 +35,18 @@ class busy_mark {
   worker_board& board_;
 };
 
+/// What the engine could not compute; what it refused (a full queue, say) is no fault of its.
+bool is_failed_computation(const engine::generation_event& event) {
+  return event.finish == engine::finish_reason::failed &&
+         (!event.failure || event.failure->code == engine::error_code::internal);
+}
+
 }  // namespace
+
+worker_state::~worker_state() {
+  // Others hold the engine as well, to look at it: what it uses must be free before the next one starts.
+  if (engine != nullptr) engine->give_up();
+}
 
 worker_stream::worker_stream(token_sink_actor sink, engine::request_id request, std::uint32_t attempt,
                              std::shared_ptr<std::atomic<std::uint64_t>> active)
@@ -83,6 +94,7 @@ void worker_state::start() {
     spdlog::error("worker {}.{}: {}", board.id, board.incarnation, why);
     board.refusal = std::move(why);
     board.phase.store(worker_phase::refused, std::memory_order_release);
+    if (options.on_started) options.on_started();
   };
   try {
     auto created = options.backend.create_engine(options.model, options.generation);
@@ -92,9 +104,11 @@ void worker_state::start() {
     return refuse("Not enough memory for the engine; lower engine.kv-cache or use a smaller model.");
   }
   engine = board.engine.get();
+  board.wake_worker = [me = worker_actor(self)] { caf::anon_send(me, step_atom_v); };
   publish_stats();
   board.phase.store(worker_phase::idle, std::memory_order_release);
   run_canary();
+  if (options.on_started) options.on_started();
   self->delayed_send(self, options.canary_check, canary_atom_v);
 }
 
@@ -103,6 +117,10 @@ caf::result<submit_receipt> worker_state::submit(engine::generation_request requ
   if (draining) return make_error(error_code::draining, "The server is shutting down; try another one.");
   if (engine == nullptr) return make_error(error_code::no_worker, "The engine did not start; see /health.");
   if (!sink) return make_error(error_code::invalid_request, "The request names nobody to send tokens to.");
+  if (auto why = engine->lost()) {
+    schedule_step();  // ends this worker
+    return make_error(error_code::worker_lost, std::move(*why));
+  }
   const auto client_id = request.id;
   const auto sequence = next_sequence++;
   request.id = sequence;
@@ -146,6 +164,13 @@ void worker_state::finish(engine::request_id sequence) {
   by_sink.erase(of_sink);
 }
 
+caf::result<std::string> worker_state::cause_fault(const fault_request& fault) {
+  if (engine == nullptr) return make_error(error_code::no_worker, "The engine did not start; see /health.");
+  auto done = engine->cause_fault(fault);
+  if (!done) return make_error(error_code::invalid_request, std::move(done.error()));
+  return std::move(*done);
+}
+
 void worker_state::schedule_step() {
   if (step_pending) return;
   step_pending = true;
@@ -162,10 +187,9 @@ void worker_state::step() {
     busy_mark busy(board, worker_phase::stepping, began);
     events = engine->step();
   }
-  publish_step(self->clock().now() - began);
+  publish_step(began);
   for (auto& event : events) {
-    const bool request_is_wrong = event.failure && event.failure->code == engine::error_code::invalid_request;
-    if (event.finish == engine::finish_reason::failed && !request_is_wrong) {
+    if (is_failed_computation(event)) {
       board.failed_sequences.fetch_add(1, relaxed);
       canary_wanted = true;  // one bad request, or a broken engine?
     } else if (event.finish == engine::finish_reason::stop || event.finish == engine::finish_reason::length) {
@@ -175,8 +199,19 @@ void worker_state::step() {
     if (stream != streams.end() && stream->second->deliver(event)) finish(event.id);
   }
   publish_stats();
+  if (end_if_lost()) return;
   if (canary_wanted) run_canary();
   if (!engine->idle()) schedule_step();
+}
+
+/// An engine whose process has ended takes its worker along: the streams get their last frames, and the
+/// supervisor starts the next incarnation.
+bool worker_state::end_if_lost() {
+  const auto why = engine->lost();
+  if (!why) return false;
+  spdlog::error("worker {}.{}: {}", options.board->id, options.board->incarnation, *why);
+  self->quit(make_error(error_code::worker_lost, *why));
+  return true;
 }
 
 void worker_state::run_canary() {
@@ -188,6 +223,7 @@ void worker_state::run_canary() {
     busy_mark busy(board, worker_phase::probing, last_canary);
     hash = engine->probe_hash();
   }
+  if (!hash && end_if_lost()) return;
   if (!hash)
     spdlog::error("worker {}.{}: the canary failed: {}", board.id, board.incarnation, hash.error().message);
   board.canary_failed.store(!hash, relaxed);
@@ -217,10 +253,12 @@ void worker_state::publish_stats() {
   board.preemptions.store(stats.preemptions, relaxed);
 }
 
-void worker_state::publish_step(std::chrono::nanoseconds duration) {
+void worker_state::publish_step(steady_time began) {
   auto& board = *options.board;
+  // An engine in another process computes ahead: what this thread waited is not what the step took.
+  const auto waited = std::chrono::duration<double, std::micro>(self->clock().now() - began).count();
+  const auto microseconds = engine->killable() ? engine->stats().last_step_seconds * 1e6 : waited;
   const auto step = board.steps.load(relaxed);
-  const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
   board.step_us[step % worker_board::step_ring_size].store(static_cast<std::uint32_t>(microseconds), relaxed);
   board.steps_us.fetch_add(static_cast<std::uint64_t>(microseconds), relaxed);
   board.steps.store(step + 1, relaxed);
@@ -239,6 +277,9 @@ worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> 
       [self](start_atom) { self->state.start(); },
       [self](step_atom) { self->state.step(); },
       [self](canary_atom) { self->state.run_canary_if_due(); },
+      [self](fault_atom, const fault_request& fault) -> caf::result<std::string> {
+        return self->state.cause_fault(fault);
+      },
       [self](status_atom) {
         const auto& state = self->state;
         const auto& board = *state.options.board;

@@ -20,6 +20,7 @@ struct worker_options {
   std::shared_ptr<worker_board> board;
   /// Sequences in flight over all workers of the process; counted up and down by this one.
   std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
+  std::function<void()> on_started;              ///< after the first canary, or the refusal; worker's thread
   std::chrono::milliseconds canary_check{1000};  ///< how often to see whether the canary is due
   std::chrono::seconds canary_idle{10};          ///< period of the canary while idle
   std::chrono::seconds canary_busy{30};          ///< and while sequences run: it costs them a pass
@@ -66,6 +67,7 @@ struct worker_state {
   steady_time last_canary{};
 
   explicit worker_state(worker_actor::pointer owner) : self(owner) {}
+  ~worker_state();
 
   void start();
   caf::result<submit_receipt> submit(engine::generation_request request, std::uint32_t attempt,
@@ -74,13 +76,15 @@ struct worker_state {
   void step();
   void run_canary_if_due();
   void on_sink_down(const caf::actor_addr& sink);
+  caf::result<std::string> cause_fault(const fault_request& fault);
 
  private:
   void schedule_step();
   void finish(engine::request_id sequence);
   void run_canary();
   void publish_stats();
-  void publish_step(std::chrono::nanoseconds duration);
+  void publish_step(steady_time began);
+  bool end_if_lost();
 };
 
 worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> self, worker_options options);

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,6 +33,11 @@ struct worker_board {
   std::atomic<worker_phase> phase{worker_phase::starting};
   std::atomic<std::int64_t> busy_since_ns{0};  ///< steady clock; 0: not in the engine
 
+  // Written by the watchdog.
+  std::atomic<bool> suspect{false};      ///< send it nothing new: its engine is silent, or gone
+  std::atomic<bool> given_up{false};     ///< the engine was told to end
+  std::atomic<bool> end_noticed{false};  ///< the engine's process has ended, the worker was told
+
   // Load.
   std::atomic<std::uint64_t> running{0};
   std::atomic<std::uint64_t> queued{0};
@@ -55,16 +61,17 @@ struct worker_board {
   std::atomic<std::uint64_t> canary_hash{0};   ///< of the last run
   std::atomic<bool> canary_failed{false};      ///< the last run gave no hash
 
-  /// Durations of the last steps, nanoseconds; a ring in the order of `steps`.
+  /// Durations of the last steps, microseconds; a ring in the order of `steps`.
   static constexpr std::size_t step_ring_size = 256;
   std::array<std::atomic<std::uint32_t>, step_ring_size> step_us{};
 
   /// Set before `phase` leaves `starting`, then never changed: read only after seeing that (acquire).
-  std::shared_ptr<inference_engine> engine;  ///< for progress() only, outside the worker's thread
+  std::shared_ptr<inference_engine> engine;  ///< outside the worker's thread: what "any thread" may call
   std::string refusal;
+  std::function<void()> wake_worker;  ///< makes the worker look whether its engine still lives; any thread
 };
 
-/// 99th percentile of the durations in the ring, seconds; 0 before the first step.
-double step_seconds_p99(const worker_board& board);
+/// 99th percentile of the durations in the ring, seconds; 0 before the first step. Takes no memory.
+double step_seconds_p99(const worker_board& board) noexcept;
 
 }  // namespace bitnet::actors

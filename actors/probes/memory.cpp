@@ -171,6 +171,15 @@ double measure_memory_pressure(const file_reader& read) {
   return worst;
 }
 
+std::uint64_t largest_resident_bytes(const std::vector<pid_t>& forks) {
+  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  std::uint64_t largest = 0;
+  for (const auto pid : forks)
+    if (const auto statm = read_small_file("/proc/" + std::to_string(pid) + "/statm"))
+      largest = std::max(largest, parse_statm_resident(*statm, page).value_or(0));
+  return largest;
+}
+
 std::optional<memory_sample> measure_memory(const file_reader& read) {
   const auto statm = read("/proc/self/statm");
   const auto resident =

@@ -2,11 +2,14 @@
 
 #include "actors/health.hpp"
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace bitnet::actors {
 
@@ -39,6 +42,11 @@ std::optional<std::uint64_t> parse_statm_resident(std::string_view text, std::ui
 /// otherwise the host's memory. Page cache that the kernel can take back (files that nobody maps,
 /// slab_reclaimable) counts as free. Nothing where /proc cannot be read.
 std::optional<memory_sample> measure_memory(const file_reader& read = read_small_file);
+
+/// The largest resident set of these processes, each a fork of the one before: what a fork shares with its
+/// origin counts once, without asking the kernel what is shared, which would mean to walk gigabytes of page
+/// tables. 0 where there is none.
+std::uint64_t largest_resident_bytes(const std::vector<pid_t>& forks);
 
 /// Share of the last ten seconds, in percent, in which every task of the machine or of this cgroup waited for
 /// memory (pressure stall information, "full"); the worse of the two, 0 where the kernel does not tell.

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <utility>
 
@@ -21,6 +22,22 @@ std::chrono::nanoseconds process_cpu_time() noexcept {
     return std::chrono::seconds(t.tv_sec) + std::chrono::microseconds(t.tv_usec);
   };
   return duration(usage.ru_utime) + duration(usage.ru_stime);
+}
+
+std::chrono::nanoseconds cpu_time_sum::measure(const std::vector<pid_t>& others) {
+  std::map<pid_t, std::chrono::nanoseconds> now;
+  for (const auto pid : others) {
+    clockid_t clock{};
+    timespec used{};
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0) continue;
+    const auto time = std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+    const auto known = last_.find(pid);
+    // Less than before: another process has the number now.
+    others_ += known == last_.end() || time < known->second ? time : time - known->second;
+    now[pid] = time;
+  }
+  last_ = std::move(now);
+  return process_cpu_time() + others_;
 }
 
 std::size_t affinity_cpu_count() noexcept {

@@ -2,18 +2,33 @@
 
 #include "actors/probes/memory.hpp"
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace bitnet::actors {
 
 /// CPU time that all threads of this process have used, user and system. Never blocks.
 std::chrono::nanoseconds process_cpu_time() noexcept;
+
+/// CPU time of this process and of others that come and go, as one figure that only grows. One thread.
+class cpu_time_sum {
+ public:
+  /// `others`: the processes to count now; what one used that is gone stays counted.
+  std::chrono::nanoseconds measure(const std::vector<pid_t>& others);
+
+ private:
+  std::map<pid_t, std::chrono::nanoseconds> last_;
+  std::chrono::nanoseconds others_{0};
+};
 
 /// CPUs in this process's affinity mask, at least 1.
 std::size_t affinity_cpu_count() noexcept;

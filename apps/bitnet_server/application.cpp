@@ -1,5 +1,6 @@
 #include "apps/bitnet_server/application.hpp"
 
+#include "actors/engine_process/process_backend.hpp"
 #include "actors/fault_injection.hpp"
 #include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
@@ -20,9 +21,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <functional>
@@ -86,8 +89,7 @@ class termination_signals {
 /// serve: the reason is kept and the server ends. A later failure shows in /health instead.
 class start_up {
  public:
-  actors::inference_backend backend(const config::server_config& config) {
-    auto backend = actors::cpu_backend();
+  actors::inference_backend wrap(actors::inference_backend backend, const config::server_config& config) {
     const auto head = config.engine.lm_head == "f16" ? kernels::head_matrix::format::f16
                                                      : kernels::head_matrix::format::int8;
     const auto decode =
@@ -122,6 +124,31 @@ class start_up {
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;
 };
+
+/// bitnet-worker, where processes isolate the engine. Nothing where it cannot be run.
+tl::expected<std::filesystem::path, std::string> find_worker(const config::server_config& config) {
+  std::filesystem::path path = config.engine.worker_binary;
+  if (path == "auto") {
+    std::error_code problem;
+    path = std::filesystem::read_symlink("/proc/self/exe", problem).parent_path() / "bitnet-worker";
+  }
+  if (access(path.c_str(), X_OK) == 0) return path;
+  return tl::unexpected(
+      fmt::format("engine.worker-binary: cannot run {}: {}; install bitnet-worker beside bitnet-server, name "
+                  "it here, or use engine.isolation=thread",
+                  path.string(), std::strerror(errno)));
+}
+
+tl::expected<actors::inference_backend, std::string> make_backend(const config::server_config& config,
+                                                                  actors::fault_injection* faults) {
+  if (config.engine.isolation == "thread") return actors::cpu_backend(faults != nullptr);
+  auto worker = find_worker(config);
+  if (!worker) return tl::unexpected(std::move(worker.error()));
+  actors::process_backend_options options;
+  options.worker_binary = std::move(*worker);
+  options.faults = faults;
+  return actors::process_backend(std::move(options));
+}
 
 /// Serves the answers that the aggregator rendered.
 class snapshot_probes : public http::probe_source {
@@ -368,8 +395,10 @@ int serve(const config::server_config& config) {
   options->metrics.push_back(metrics);
   if (faults)
     spdlog::warn("debug.fault-injection is on: whoever reaches /debug/faults can break this server");
+  auto backend = make_backend(config, faults.get());
+  if (!backend) return refuse(backend.error());
   start_up loading;
-  auto service = actors::service::start(std::move(*options), loading.backend(config));
+  auto service = actors::service::start(std::move(*options), loading.wrap(std::move(*backend), config));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};

@@ -1,0 +1,78 @@
+#pragma once
+
+#include "actors/engine_process/frame_channel.hpp"
+#include "actors/engine_process/launcher.hpp"
+#include "actors/engine_process/process_engine.hpp"
+#include "actors/engine_process/shared_memory.hpp"
+#include "engine/error.hpp"
+#include "engine/model.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+namespace bitnet::actors {
+
+/// The server's hold on a bitnet-worker process that has a model's weights, and on the engine that the
+/// process has forked. Any thread; calls that talk to the process take turns.
+class loader_process : public std::enable_shared_from_this<loader_process> {
+ public:
+  /// Starts the program; it does nothing yet.
+  static engine::result<std::shared_ptr<loader_process>> start(launcher& starter,
+                                                               const std::filesystem::path& program);
+  /// Kills what is left and reaps it.
+  ~loader_process();
+  loader_process(const loader_process&) = delete;
+  loader_process& operator=(const loader_process&) = delete;
+
+  /// Blocks while the process loads, seconds on large models.
+  engine::result<void> load(const engine::model& described, const engine::load_options& options);
+
+  /// Forks an engine process and waits until its engine is built. An earlier engine of this loader is killed
+  /// first: there may not be memory for two.
+  engine::result<std::unique_ptr<process_engine>> start_engine(std::shared_ptr<const engine::model> model,
+                                                               const spawn_command& command);
+
+  /// Flips a bit of the weights that later engines get. For drills.
+  engine::result<std::string> corrupt(const corrupt_command& command);
+
+  /// Ends the process and its engine now. Later calls fail.
+  void stop() noexcept;
+
+  /// How the process ended; nothing while it runs. Never waits.
+  std::optional<std::string> ended();
+
+  pid_t pid() const noexcept { return pid_; }
+  /// 0: none was started yet, or its end is known.
+  pid_t engine_pid() const noexcept { return engine_pid_.load(std::memory_order_relaxed); }
+
+ private:
+  loader_process(descriptor control, shared_object<loader_signs> signs, descriptor process, pid_t pid);
+
+  engine::result<frame> ask(frame_kind question, frame_kind answer, std::chrono::milliseconds limit,
+                            std::span<const int> descriptors, const engine::load_options* progress);
+  bool take(const frame& f, const engine::load_options* options);
+  std::string engine_end(pid_t pid);
+  void reap() noexcept;
+
+  std::mutex mutex_;
+  frame_channel channel_;
+  shared_object<loader_signs> signs_;
+  descriptor process_;  ///< pidfd of the loader
+  const pid_t pid_;
+  std::atomic<pid_t> engine_pid_{0};
+  byte_writer out_;
+  std::map<pid_t, int> ends_;  ///< of engines, as the loader reported them
+  bool reaped_ = false;
+  std::optional<std::string> ended_;
+};
+
+/// "was killed by signal 11 (SIGSEGV)" or "ended with code 1", of a waitpid status.
+std::string describe_exit(int status);
+
+}  // namespace bitnet::actors
