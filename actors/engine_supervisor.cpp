@@ -170,7 +170,8 @@ void engine_supervisor_state::act_on(const engine_verdict& verdict, const worker
   }
   if (!verdict.takes_requests) withdraw();
   if (verdict.replace) end_worker(verdict.message);
-  if (verdict.wrong_results) on_wrong_results(verdict);
+  const bool no_result = seen.canary_runs != 0 && seen.canary_failed && options.backend.own_weights;
+  if (verdict.wrong_results || no_result) on_wrong_results(verdict);
   if (seen.phase == worker_phase::refused && self->clock().now() - started >= options.refused_retry)
     stop_worker();
 }

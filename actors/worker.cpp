@@ -257,7 +257,8 @@ void worker_state::publish_step(steady_time began) {
   auto& board = *options.board;
   // An engine in another process computes ahead: what this thread waited is not what the step took.
   const auto waited = std::chrono::duration<double, std::micro>(self->clock().now() - began).count();
-  const auto microseconds = engine->killable() ? engine->stats().last_step_seconds * 1e6 : waited;
+  const auto microseconds =
+      static_cast<std::uint64_t>(engine->killable() ? engine->stats().last_step_seconds * 1e6 : waited);
   const auto step = board.steps.load(relaxed);
   board.step_us[step % worker_board::step_ring_size].store(static_cast<std::uint32_t>(microseconds), relaxed);
   board.steps_us.fetch_add(static_cast<std::uint64_t>(microseconds), relaxed);

@@ -246,20 +246,26 @@ class Faults(WithServer):
         self.watch("inference_engine", self.replaced(before), 5)
         self.assertTrue(any("(SIGSEGV)" in line for line in self.server.log))
 
-    def test_logits_that_are_no_numbers_fail_the_request_and_not_the_server(self):
+    def test_logits_that_are_no_numbers_once_cost_no_request(self):
         text = self.text()
         self.cause("nan", steps=1)
-        answer = self.server.post("/v1/completions", REQUEST)
-        self.assertEqual(answer.status, 500, answer.body)
-        self.server.wait_until(lambda: self.health()["status"] == "healthy", 5, "recovery")
         self.assertEqual(self.text(), text)
+        self.assertTrue(any("not numbers" in line for line in self.server.log))
+
+    def test_logits_that_stay_no_numbers_cost_the_engine_its_life_and_no_request(self):
+        text = self.text()
+        before = self.processes()
+        self.cause("nan", steps=0)
+        self.assertEqual(self.text(), text)
+        self.watch("inference_engine", self.replaced(before), 5)
+        self.assertEqual(self.processes()["loader"], before["loader"])
 
     def test_a_flipped_bit_is_found_and_cured_by_another_engine(self):
         text = self.text()
         before = self.processes()
         self.cause("bit-flip", offset=100)
         seen = self.watch("inference_engine", self.replaced(before), 25)
-        self.assertTrue(any(status == 503 for _, status, _ in seen), seen)
+        self.assertTrue(any("changed in memory" in line or "wrong results" in line for line in self.server.log), seen)
         self.assertEqual(self.processes()["loader"], before["loader"])
         self.assertEqual(self.text(), text)
 
@@ -282,8 +288,8 @@ class Faults(WithServer):
         before = self.processes()
         self.cause("kv-leak")
         threading.Thread(target=lambda: self.server.post("/v1/completions", REQUEST, timeout=60), daemon=True).start()
-        seen = self.watch("inference_engine", self.replaced(before), 20)
-        self.assert_told(seen, "deadlock", 12)
+        self.watch("inference_engine", self.replaced(before), 20)
+        self.assertTrue(any("deadlock" in line for line in self.server.log))
         self.text()
 
 
