@@ -68,7 +68,7 @@ result<void> check_options(const generation_options& options) {
   return {};
 }
 
-transformer::limits pass_limits(const generation_options& options) {
+pass_limits limits_of_pass(const generation_options& options) {
   return {.rows = std::max(options.max_sequences + options.prefill_chunk, probe_tokens),
           .logits_rows = options.max_sequences,
           .chunks = options.max_sequences};
@@ -77,6 +77,34 @@ transformer::limits pass_limits(const generation_options& options) {
 scheduler::limits scheduling_limits(const generation_options& options) {
   return {
       .sequences = options.max_sequences, .queued = options.max_queued, .prefix_cache = options.prefix_cache};
+}
+
+struct loop_memory {
+  kv_cache cache;
+  std::unique_ptr<device_pass> pass;  ///< null: passes run on this CPU
+};
+
+/// The KV cache, and on a device all that a pass needs there.
+result<loop_memory> take_memory(const model& model, const generation_options& options) {
+  const auto& config = model.config();
+  std::unique_ptr<device_pass> pass;
+  auto available = available_memory_bytes();
+  unsigned usable_percent = 50;
+  if (options.device) {
+    auto created = options.device->create_pass(*model.weights, limits_of_pass(options));
+    if (!created) return tl::unexpected(std::move(created.error()));
+    pass = std::move(*created);
+    available = pass->memory_for_kv_bytes();
+    usable_percent = 90;  // nothing but keys and values is still to come
+  }
+  const auto blocks =
+      plan_kv_blocks(config, options.max_sequences, options.kv_cache_bytes, available, 1, usable_percent);
+  if (!blocks) return tl::unexpected(blocks.error());
+  if (pass)
+    if (auto taken = pass->take_kv_blocks(*blocks); !taken) return tl::unexpected(std::move(taken.error()));
+  auto cache = kv_cache::create(config, *blocks, pass ? kv_storage::device : kv_storage::host);
+  if (!cache) return tl::unexpected(std::move(cache.error()));
+  return loop_memory{std::move(*cache), std::move(pass)};
 }
 
 }  // namespace
@@ -88,11 +116,15 @@ std::size_t thread_count(const model_weights& weights, std::size_t requested) {
 }
 
 struct generation_loop::state {
-  state(std::shared_ptr<const model> m, const generation_options& options, kv_cache kv)
+  /// `pass` null: on this CPU.
+  state(std::shared_ptr<const model> m, const generation_options& options, kv_cache kv,
+        std::unique_ptr<forward_pass> pass)
       : loaded(std::move(m)),
         team(thread_count(*loaded->weights, options.threads)),
         cache(std::move(kv)),
-        forward(*loaded->weights, team, options.isa, pass_limits(options), options.profile),
+        forward(pass ? std::move(pass)
+                     : std::make_unique<transformer>(*loaded->weights, team, options.isa,
+                                                     limits_of_pass(options), options.profile)),
         probe_block(*cache.allocate()),
         schedule(cache, scheduling_limits(options)),
         schemas(loaded->tokens.get()),
@@ -119,7 +151,7 @@ struct generation_loop::state {
   std::shared_ptr<const model> loaded;
   kernels::team team;
   kv_cache cache;
-  transformer forward;
+  std::unique_ptr<forward_pass> forward;
   const kv_block_id probe_block;
   scheduler schedule;
   grammar::schema_cache schemas;
@@ -141,14 +173,11 @@ struct generation_loop::state {
 result<std::unique_ptr<generation_loop>> generation_loop::create(std::shared_ptr<const model> model,
                                                                  const generation_options& options) {
   if (auto checked = check_options(options); !checked) return tl::unexpected(checked.error());
-  const auto& config = model->config();
-  const auto blocks =
-      plan_kv_blocks(config, options.max_sequences, options.kv_cache_bytes, available_memory_bytes(), 1);
-  if (!blocks) return tl::unexpected(blocks.error());
-  auto cache = kv_cache::create(config, *blocks);
-  if (!cache) return tl::unexpected(cache.error());
   try {
-    auto s = std::make_unique<state>(std::move(model), options, std::move(*cache));
+    auto memory = take_memory(*model, options);
+    if (!memory) return tl::unexpected(std::move(memory.error()));
+    auto s =
+        std::make_unique<state>(std::move(model), options, std::move(memory->cache), std::move(memory->pass));
     return std::unique_ptr<generation_loop>(new generation_loop(std::move(s)));
   } catch (const std::system_error& problem) {
     return fail(error_code::out_of_memory,
@@ -271,14 +300,16 @@ void generation_loop::state::fill_batch(std::span<const planned_chunk> planned) 
     batch.push_back({.tokens = std::span(target.tokens).subspan(target.computed, chunk.count),
                      .position = target.computed,
                      .blocks = target.blocks,
-                     .logits = chunk.completes() ? std::size_t{1} : std::size_t{0}});
+                     .logits = chunk.completes() ? std::size_t{1} : std::size_t{0},
+                     .greedy = takes_greatest(target.request.sampling) && !target.request.want_logprobs &&
+                               target.request.top_logprobs == 0 && !target.constraint});
   }
 }
 
 /// Books what the pass did for the index-th chunk.
 void generation_loop::state::conclude(const planned_chunk& chunk, std::size_t index) {
   const auto& target = *chunk.target;
-  if (forward.failed(index)) return finish(target.request.id, finish_reason::failed, not_a_number());
+  if (forward->failed(index)) return finish(target.request.id, finish_reason::failed, not_a_number());
   if (!chunk.decodes()) {
     const auto last = std::min(target.computed + chunk.count, target.initial_length);
     stats.prompt_tokens += last - target.computed;
@@ -295,7 +326,7 @@ forward_status generation_loop::state::run_pass(std::span<const batch_chunk> chu
   progress.last_progress_ns.store(start, std::memory_order_relaxed);
   progress.step.fetch_add(1, std::memory_order_relaxed);
   progress.current.store(what, std::memory_order_relaxed);
-  const auto status = forward.forward(chunks, cache, progress);
+  const auto status = forward->forward(chunks, cache, progress);
   if (status == forward_status::cancelled) progress.cancel.store(false, std::memory_order_relaxed);
   return status;
 }
@@ -342,12 +373,18 @@ void generation_loop::state::sample(std::span<const planned_chunk> planned) {
   const auto sample_one = [&](std::size_t i, std::size_t logits_row, sampler& with) {
     if (chosen[i]) return;  // it has failed
     auto& target = *planned[i].target;
+    if (const auto greatest = forward->greatest(logits_row); batch[i].greedy && greatest) {
+      sampled_token token;
+      token.id = *greatest;
+      chosen[i] = std::move(token);
+      return;
+    }
     token_filter filter;
     if (allowed[i]) {
       filter.allowed = *allowed[i];
       if (target.may_end) filter.also = target.request.stop_tokens;
     }
-    chosen[i] = with.sample(forward.logits(logits_row), target.request.sampling, target.tokens,
+    chosen[i] = with.sample(forward->logits(logits_row), target.request.sampling, target.tokens,
                             target.completion_length(), target.tokens.size(), target.request.top_logprobs,
                             target.request.want_logprobs, filter);
   };
@@ -355,7 +392,7 @@ void generation_loop::state::sample(std::span<const planned_chunk> planned) {
     std::size_t logits_row = 0;
     for (std::size_t i = 0; i < planned.size(); ++i) {
       if (!planned[i].completes()) continue;
-      if (!forward.failed(i) && logits_row % members == member) sample_one(i, logits_row, samplers[member]);
+      if (!forward->failed(i) && logits_row % members == member) sample_one(i, logits_row, samplers[member]);
       ++logits_row;
     }
   };
@@ -447,9 +484,9 @@ result<std::uint64_t> generation_loop::probe_hash() {
     s.progress.current.store(phase::idle, std::memory_order_relaxed);
     if (status == forward_status::cancelled)
       return fail(error_code::internal, "The probe was cancelled; ask again.");
-    if (s.forward.failed(0)) return tl::unexpected(not_a_number());
+    if (s.forward->failed(0)) return tl::unexpected(not_a_number());
   }
-  const auto logits = s.forward.logits(0);
+  const auto logits = s.forward->logits(0);
   const bool sound = std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
   if (!sound) return tl::unexpected(not_a_number());
   return hash_bits(logits);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <string>
 
 namespace bitnet::engine {
 
@@ -39,11 +40,13 @@ std::size_t kv_blocks_per_context(const model_config& config) noexcept {
 
 result<std::size_t> plan_kv_blocks(const model_config& config, std::size_t max_sequences,
                                    std::size_t wanted_bytes, std::size_t available_bytes,
-                                   std::size_t reserved) {
+                                   std::size_t reserved, unsigned usable_percent) {
   const auto block_bytes = kv_cache_block_bytes(config);
   const auto context_blocks = kv_blocks_per_context(config);
   const auto least = context_blocks + reserved;
-  const auto budget = wanted_bytes != 0 ? wanted_bytes : available_bytes / 2;
+  const auto budget = wanted_bytes != 0 ? wanted_bytes
+                                        : available_bytes / 100 * usable_percent +
+                                              available_bytes % 100 * usable_percent / 100;
   const auto affordable = budget / block_bytes;
   if (affordable < least) {
     return fail(
@@ -52,16 +55,17 @@ result<std::size_t> plan_kv_blocks(const model_config& config, std::size_t max_s
             "The KV cache needs {:.1f} MiB for one context of {} tokens but may use {:.1f} MiB ({}); "
             "{}.",
             to_mib(least * block_bytes), config.context_length, to_mib(budget),
-            wanted_bytes != 0 ? "the configured size" : "half of the memory available",
+            wanted_bytes != 0 ? std::string("the configured size")
+                              : fmt::format("{} % of the memory available", usable_percent),
             wanted_bytes != 0 ? "configure a larger KV cache" : "free memory or run a smaller model"));
   }
   if (wanted_bytes != 0) return affordable;
   return std::min(affordable, std::max<std::size_t>(max_sequences, 1) * context_blocks + reserved);
 }
 
-result<kv_cache> kv_cache::create(const model_config& config, std::size_t block_count) {
+result<kv_cache> kv_cache::create(const model_config& config, std::size_t block_count, kv_storage storage) {
   try {
-    return kv_cache(config, block_count);
+    return kv_cache(config, block_count, storage);
   } catch (const std::bad_alloc&) {
     return fail(error_code::out_of_memory,
                 fmt::format("No {:.1f} MiB of memory for a KV cache of {} blocks; configure a smaller one.",
@@ -69,10 +73,10 @@ result<kv_cache> kv_cache::create(const model_config& config, std::size_t block_
   }
 }
 
-kv_cache::kv_cache(const model_config& config, std::size_t block_count)
+kv_cache::kv_cache(const model_config& config, std::size_t block_count, kv_storage storage)
     : layers_(config.block_count),
       layer_bytes_(kernels::kv_block_bytes(config.kv_head_count, config.head_dim)),
-      storage_(block_count * kv_cache_block_bytes(config)),
+      storage_(storage == kv_storage::host ? block_count * kv_cache_block_bytes(config) : 0),
       blocks_(block_count),
       first_free_(no_block),
       last_free_(no_block) {

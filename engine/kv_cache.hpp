@@ -30,11 +30,17 @@ std::size_t kv_cache_block_bytes(const model_config& config) noexcept;
 std::size_t kv_blocks_per_context(const model_config& config) noexcept;
 
 /// Number of blocks to create: what `wanted_bytes` holds, or, for 0, `max_sequences` whole contexts, at most
-/// half of `available_bytes`. `reserved` blocks come on top of a context. Refuses (out_of_memory) where not
-/// even one context and the reserve fit.
+/// `usable_percent` of `available_bytes`. `reserved` blocks come on top of a context. Refuses (out_of_memory)
+/// where not even one context and the reserve fit.
 result<std::size_t> plan_kv_blocks(const model_config& config, std::size_t max_sequences,
                                    std::size_t wanted_bytes, std::size_t available_bytes,
-                                   std::size_t reserved);
+                                   std::size_t reserved, unsigned usable_percent = 50);
+
+/// Where the keys and values of the blocks are.
+enum class kv_storage : std::uint8_t {
+  host,    ///< in the cache
+  device,  ///< in a device's own memory, under the same block ids; `data` must not be called
+};
 
 /// A pool of blocks with reference counts. Blocks that are full can be published under the tokens they stand
 /// for; once nobody uses them they stay findable until their memory is needed (least recently used first).
@@ -43,7 +49,8 @@ class kv_cache {
  public:
   /// Memory is reserved here and committed by the system when a block is first written. Refuses with
   /// out_of_memory.
-  static result<kv_cache> create(const model_config& config, std::size_t block_count);
+  static result<kv_cache> create(const model_config& config, std::size_t block_count,
+                                 kv_storage storage = kv_storage::host);
 
   std::size_t block_count() const noexcept { return blocks_.size(); }
   /// Blocks that somebody holds. Cached blocks without a holder count as free.
@@ -89,7 +96,7 @@ class kv_cache {
     block_tokens tokens{};
   };
 
-  kv_cache(const model_config& config, std::size_t block_count);
+  kv_cache(const model_config& config, std::size_t block_count, kv_storage storage);
 
   std::optional<kv_block_id> lookup(std::uint64_t hash, kv_prefix_id parent,
                                     std::span<const token_id> tokens) const;

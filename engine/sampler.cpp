@@ -47,6 +47,15 @@ token_id most_likely(std::span<const float> logits) noexcept {
   return static_cast<token_id>(vectors().argmax(logits.data(), logits.size()));
 }
 
+bool adjusts_logits(const sampling_params& params) noexcept {
+  return params.repetition_penalty != 1.0F || params.frequency_penalty != 0.0F ||
+         params.presence_penalty != 0.0F || !params.logit_bias.empty();
+}
+
+bool is_greedy(const sampling_params& params) noexcept {
+  return params.temperature < least_temperature || params.top_k == 1;
+}
+
 }  // namespace
 
 double uniform_random(std::uint64_t seed, std::uint64_t position) noexcept {
@@ -86,6 +95,10 @@ result<void> validate(const sampling_params& params, const model_config& config)
   return {};
 }
 
+bool takes_greatest(const sampling_params& params) noexcept {
+  return is_greedy(params) && !adjusts_logits(params);
+}
+
 sampler::sampler(std::size_t vocabulary_size)
     : scratch_(vocabulary_size), bucket_count_(bucket_total), bucket_mass_(bucket_total) {
   order_.reserve(vocabulary_size);
@@ -99,9 +112,8 @@ result<sampled_token> sampler::sample(std::span<const float> logits, const sampl
   if (best >= logits.size() || !std::isfinite(logits[best]))
     return fail(error_code::internal,
                 "The model computed logits that are not numbers; its weights may be damaged.");
-  const bool adjusted = params.repetition_penalty != 1.0F || params.frequency_penalty != 0.0F ||
-                        params.presence_penalty != 0.0F || !params.logit_bias.empty();
-  const bool greedy = params.temperature < least_temperature || params.top_k == 1;
+  const bool adjusted = adjusts_logits(params);
+  const bool greedy = is_greedy(params);
   sampled_token chosen;
   const bool filtered = !filter.allowed.empty();
   if (greedy && !adjusted && !filtered) {

@@ -44,6 +44,9 @@ struct token_filter {
 /// Refuses parameters out of the ranges above (NaN included) with a sentence that names the parameter.
 result<void> validate(const sampling_params& params, const model_config& config);
 
+/// True where the sampler would take the greatest logit as it is: greedy, and nothing changes the logits.
+bool takes_greatest(const sampling_params& params) noexcept;
+
 /// Chooses a token from one row of logits. A pure function of its arguments: the random number comes from a
 /// counter-based generator keyed (seed, position), so a resumed sequence goes on as it would have.
 ///
