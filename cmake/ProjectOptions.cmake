@@ -22,13 +22,18 @@ endif()
 
 add_library(bitnet_options INTERFACE)
 target_include_directories(bitnet_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
-target_compile_options(bitnet_options INTERFACE
+# No contraction: a fused multiply-add happens exactly where the code says so (docs/kernels.md, determinism).
+set(host_options
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wimplicit-fallthrough
-  $<$<BOOL:${BITNET_WARNINGS_AS_ERRORS}>:-Werror>
-  # No contraction: a fused multiply-add happens exactly where the code says so (docs/kernels.md, determinism).
-  -ffp-contract=off)
+  $<$<BOOL:${BITNET_WARNINGS_AS_ERRORS}>:-Werror> -ffp-contract=off)
+set(device_options
+  -fmad=false --expt-relaxed-constexpr -lineinfo -Xcompiler=-Wall,-Wextra,-ffp-contract=off
+  $<$<BOOL:${BITNET_WARNINGS_AS_ERRORS}>:-Werror=all-warnings>)
+target_compile_options(bitnet_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${host_options}>" "$<$<COMPILE_LANGUAGE:CUDA>:${device_options}>")
 
 if(BITNET_SANITIZERS)
-  add_compile_options(-fsanitize=${BITNET_SANITIZERS} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${BITNET_SANITIZERS};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
   add_link_options(-fsanitize=${BITNET_SANITIZERS})
 endif()

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "engine/compute_device.hpp"
+#include "kernels/cuda/runtime.hpp"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace bitnet::engine::cuda {
+
+/// What `engine.device` comes to on a machine.
+struct device_choice {
+  std::optional<kernels::cuda::device_info> device;  ///< nothing: the CPU
+  std::string reason;                                ///< why not a GPU, where one was possible: one clause
+  bool refused = false;                              ///< a GPU was demanded and there is none: `reason`
+};
+
+/// `wanted`: auto, cpu, cuda or cuda:N. auto and cuda take the first device with compute capability 7.5.
+device_choice choose_device(std::string_view wanted, const kernels::cuda::device_list& found);
+
+struct cuda_options {
+  /// For kernels to end after a cancellation; those that have not by then hang.
+  std::chrono::milliseconds hang_limit{5000};
+  std::size_t score_bytes = std::size_t{64} << 20;  ///< scratch of attention
+};
+
+/// The device as the engine takes it. Makes its context when the first pass is created.
+std::shared_ptr<compute_device> make_cuda_device(const kernels::cuda::device_info& device,
+                                                 const cuda_options& options = {});
+
+}  // namespace bitnet::engine::cuda

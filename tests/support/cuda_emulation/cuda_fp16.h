@@ -1,0 +1,2 @@
+#pragma once
+// Conversions are in kernels/cuda/ptx.cuh of this folder.
