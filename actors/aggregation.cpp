@@ -144,6 +144,7 @@ void aggregation::measure(health_snapshot& snapshot, steady_time now) {
     m.error_rate_percent = 100 * failed / ended;
     m.avg_response_time_ms = 1000 * (snapshot.requests.seconds - base.seconds) / ended;
   }
+  if (options_.gpu_memory_mb) m.gpu_memory_mb = options_.gpu_memory_mb();
   m.memory_usage_mb = static_cast<double>(memory_.resident_bytes) / (1024 * 1024);
   if (tokens_.seconds() > 0)
     m.tokens_per_second = static_cast<double>(tokens_.newest() - tokens_.oldest()) / tokens_.seconds();

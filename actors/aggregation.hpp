@@ -34,6 +34,7 @@ struct aggregation_options {
   std::size_t cpu_count = 1;                           ///< CPUs that make 100 %
   std::function<std::chrono::nanoseconds()> cpu_time;  ///< used by this process so far; empty: 0 %
   std::function<request_statistics()> requests;        ///< see service_options
+  std::function<double()> gpu_memory_mb;               ///< MiB in use on the GPU; empty: builds without CUDA
   std::function<stream_statistics()> streams;          ///< never blocks; empty: all zero
   std::vector<std::shared_ptr<prometheus::Collectable>> metrics;
   std::function<void(const health_event&)> on_event;  ///< called once for each, in publish(); empty: nobody

@@ -128,11 +128,12 @@ struct build_info {
 struct health_metrics {
   std::uint64_t active_requests = 0;
   std::uint64_t total_requests = 0;
-  double error_rate_percent = 0;    ///< of the requests that ended in the last `request_window`
-  double avg_response_time_ms = 0;  ///< of the same requests
-  double memory_usage_mb = 0;       ///< memory_sample::resident_bytes, MiB
-  double tokens_per_second = 0;     ///< generated, over the last `throughput_window`
-  double cpu_usage_percent = 0;     ///< of the CPUs that this process may use: 0 to 100
+  double error_rate_percent = 0;        ///< of the requests that ended in the last `request_window`
+  double avg_response_time_ms = 0;      ///< of the same requests
+  double memory_usage_mb = 0;           ///< memory_sample::resident_bytes, MiB
+  double tokens_per_second = 0;         ///< generated, over the last `throughput_window`
+  double cpu_usage_percent = 0;         ///< of the CPUs that this process may use: 0 to 100
+  std::optional<double> gpu_memory_mb;  ///< in use on the GPU, MiB; nothing in builds without CUDA
 };
 
 /// Everything that is known at one moment. Immutable once published.

@@ -76,9 +76,10 @@ double figure(double value) noexcept {
 std::string render_metrics(const health_metrics& m) {
   return fmt::format(
       R"({{"active_requests":{},"total_requests":{},"error_rate_percent":{},"avg_response_time_ms":{},)"
-      R"("memory_usage_mb":{},"tokens_per_second":{},"cpu_usage_percent":{}}})",
+      R"("memory_usage_mb":{},"tokens_per_second":{},"cpu_usage_percent":{}{}}})",
       m.active_requests, m.total_requests, figure(m.error_rate_percent), figure(m.avg_response_time_ms),
-      figure(m.memory_usage_mb), figure(m.tokens_per_second), figure(m.cpu_usage_percent));
+      figure(m.memory_usage_mb), figure(m.tokens_per_second), figure(m.cpu_usage_percent),
+      m.gpu_memory_mb ? fmt::format(R"(,"gpu_memory_mb":{})", figure(*m.gpu_memory_mb)) : std::string());
 }
 
 std::string status_body(health_status status, std::string_view timestamp, std::string_view reason = {}) {

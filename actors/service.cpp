@@ -3,6 +3,7 @@
 #include "actors/aggregator_guard.hpp"
 #include "actors/engine_drill.hpp"
 #include "actors/engine_supervisor.hpp"
+#include "actors/gpu_metrics.hpp"
 #include "actors/health_render.hpp"
 #include "actors/memory_supervisor.hpp"
 #include "actors/model_supervisor.hpp"
@@ -150,7 +151,15 @@ void log_event(const health_event& e) {
 
 std::shared_ptr<aggregation> service::state::make_aggregation(const inference_backend& backend) const {
   aggregation_options a;
+  auto families = options.metrics;
   a.components = {{"model"}, {"memory"}, {"inference_engine"}, {"process", false}};
+  if (options.gpu) {
+    a.components.push_back({"gpu", false});
+    a.gpu_memory_mb = [monitor = options.gpu->monitor, id = options.gpu->use.pci_bus_id] {
+      return gpu_memory_mb(monitor->observe().readings, id);
+    };
+    families.push_back(std::make_shared<gpu_metrics>(options.gpu->monitor));
+  }
   a.build = options.build;
   a.degraded_ok = options.degraded_ok;
   a.startup_grace = options.startup_grace;
@@ -165,7 +174,7 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
                              counters->resumed.load(relaxed), counters->abandoned.load(relaxed),
                              counters->quarantined.load(relaxed)};
   };
-  a.metrics = options.metrics;
+  a.metrics = std::move(families);
   a.on_event = log_event;
   return std::make_shared<aggregation>(std::move(a), store, std::chrono::steady_clock::now());
 }
@@ -216,7 +225,7 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   e.guard = guard;
 
   // The first three read files, which may block: threads of their own, so that a dead disk stops only them.
-  return {
+  std::vector<child_spec> specs{
       {"model supervisor",
        [m, shared](caf::event_based_actor* parent, std::uint64_t) {
          shared->model = parent->spawn<caf::detached>(model_supervisor, m);
@@ -240,6 +249,16 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
          return caf::actor_cast<caf::actor>(handle);
        }},
   };
+  if (options.gpu) {
+    gpu_supervisor_options g;
+    g.gpu = *options.gpu;
+    g.aggregator = aggregator;
+    // Last: nothing depends on it, so nothing restarts with it.
+    specs.push_back({"GPU supervisor", [g](caf::event_based_actor* parent, std::uint64_t) {
+                       return caf::actor_cast<caf::actor>(parent->spawn(gpu_supervisor, g));
+                     }});
+  }
+  return specs;
 }
 
 fault_outcome service::state::break_engine(const fault_request& fault) {

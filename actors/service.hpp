@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/gpu_supervisor.hpp"
 #include "actors/health.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/probes/process.hpp"
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,7 @@ struct inference_backend;
 struct service_options {
   std::filesystem::path model_path;
   engine::generation_options generation;  ///< threads, batch and cache sizes of the worker
+  std::optional<gpu_options> gpu;         ///< component "gpu"; nothing in builds without CUDA
   std::size_t load_threads = 0;           ///< for packing weights; 0: all usable CPUs
   std::size_t scheduler_threads = 2;      ///< of CAF, at least 2; inference has threads of its own
   std::size_t cpu_count = 0;              ///< usable CPUs, for cpu_usage_percent; 0: the affinity mask's

@@ -1,0 +1,74 @@
+#include "actors/device_backend.hpp"
+
+#include <type_traits>
+#include <utility>
+
+namespace bitnet::actors {
+
+namespace {
+
+/// An engine that notes when it loses its device.
+class device_engine final : public inference_engine {
+ public:
+  device_engine(std::unique_ptr<inference_engine> engine, std::shared_ptr<device_loss> loss)
+      : engine_(std::move(engine)), loss_(std::move(loss)) {}
+
+  engine::result<void> submit(engine::generation_request request) override {
+    return engine_->submit(std::move(request));
+  }
+  void cancel(engine::request_id id) override { engine_->cancel(id); }
+  std::vector<engine::generation_event> step() override {
+    return watched([this] { return engine_->step(); });
+  }
+  bool idle() const noexcept override { return engine_->idle(); }
+  engine::generation_stats stats() const noexcept override { return engine_->stats(); }
+  engine::progress& progress() noexcept override { return engine_->progress(); }
+  engine::result<std::uint64_t> probe_hash() override {
+    return watched([this] { return engine_->probe_hash(); });
+  }
+
+ private:
+  template <class F>
+  std::invoke_result_t<F> watched(F call) {
+    try {
+      return call();
+    } catch (const engine::device_lost& problem) {
+      loss_->set(problem.what());
+      throw;
+    }
+  }
+
+  std::unique_ptr<inference_engine> engine_;
+  std::shared_ptr<device_loss> loss_;
+};
+
+}  // namespace
+
+void device_loss::set(std::string why) {
+  const std::lock_guard lock(mutex_);
+  if (!why_) why_ = std::move(why);
+}
+
+std::optional<std::string> device_loss::why() const {
+  const std::lock_guard lock(mutex_);
+  return why_;
+}
+
+inference_backend on_device(inference_backend backend, std::shared_ptr<engine::compute_device> device,
+                            std::shared_ptr<device_loss> loss) {
+  if (!loss) loss = std::make_shared<device_loss>();
+  backend.create_engine =
+      [create = std::move(backend.create_engine), device = std::move(device), loss](
+          std::shared_ptr<const engine::model> model,
+          const engine::generation_options& options) -> engine::result<std::unique_ptr<inference_engine>> {
+    if (auto why = loss->why()) return engine::fail(engine::error_code::internal, std::move(*why));
+    auto chosen = options;
+    chosen.device = device;
+    auto created = create(std::move(model), chosen);
+    if (!created) return created;
+    return std::make_unique<device_engine>(std::move(*created), loss);
+  };
+  return backend;
+}
+
+}  // namespace bitnet::actors
