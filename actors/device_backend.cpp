@@ -23,6 +23,7 @@ class device_engine final : public inference_engine {
   bool idle() const noexcept override { return engine_->idle(); }
   engine::generation_stats stats() const noexcept override { return engine_->stats(); }
   engine::progress& progress() noexcept override { return engine_->progress(); }
+  fault_outcome cause_fault(const fault_request& fault) override { return engine_->cause_fault(fault); }
   engine::result<std::uint64_t> probe_hash() override {
     return watched([this] { return engine_->probe_hash(); });
   }

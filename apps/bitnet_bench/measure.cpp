@@ -1,5 +1,9 @@
 #include "apps/bitnet_bench/measure.hpp"
 
+#ifdef BITNET_HAVE_CUDA
+#include "engine/cuda/cuda_device.hpp"
+#endif
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -129,6 +133,22 @@ engine::result<void> check_length(const engine::model& model, const options& cho
                   chosen.prompt_tokens, chosen.generate_tokens, needed, model.config().context_length));
 }
 
+/// Null for the CPU.
+engine::result<std::shared_ptr<engine::compute_device>> device_of(
+    [[maybe_unused]] const std::string& wanted) {
+#ifdef BITNET_HAVE_CUDA
+  const auto choice = engine::cuda::choose_device(
+      wanted, wanted == "cpu" ? kernels::cuda::device_list{} : kernels::cuda::list_devices());
+  if (choice.refused)
+    return engine::fail(engine::error_code::invalid_request, "--device: " + choice.reason + ".");
+  if (choice.device) return engine::cuda::make_cuda_device(*choice.device);
+#else
+  if (wanted.starts_with("cuda"))
+    return engine::fail(engine::error_code::invalid_request, "--device: this build has no CUDA; use cpu.");
+#endif
+  return nullptr;
+}
+
 }  // namespace
 
 engine::result<measurement> measure(std::shared_ptr<const engine::model> model, const options& chosen) {
@@ -142,6 +162,9 @@ engine::result<measurement> measure(std::shared_ptr<const engine::model> model, 
   how.prefill_chunk = chosen.prefill_chunk;
   how.prefix_cache = false;
   if (chosen.profile) how.profile = &profile;
+  auto device = device_of(chosen.device);
+  if (!device) return tl::unexpected(std::move(device.error()));
+  how.device = std::move(*device);
   auto loop = engine::generation_loop::create(model, how);
   if (!loop) return tl::unexpected(loop.error());
   session s(*model, std::move(*loop));

@@ -22,6 +22,7 @@ enum class option_name : int {
   kernels,
   head,
   decode_weights,
+  device,
   logits,
   json,
   limits,
@@ -130,6 +131,9 @@ std::string apply(option_name name, std::string_view value, options& out, sweep&
       return read_head(value, out.head);
     case option_name::decode_weights:
       return read_decode_format(value, out.decode);
+    case option_name::device:
+      out.device = value;
+      return {};
     case option_name::logits:
       return read_tokens(value, out.logits_of);
     case option_name::json:
@@ -174,6 +178,7 @@ tl::expected<std::vector<options>, std::string> parse(int argc, char** argv) {
                           option_entry("repetitions", required_argument, option_name::repetitions),
                           option_entry("prefill-chunk", required_argument, option_name::prefill_chunk),
                           option_entry("kernels", required_argument, option_name::kernels),
+                          option_entry("device", required_argument, option_name::device),
                           option_entry("head", required_argument, option_name::head),
                           option_entry("decode-weights", required_argument, option_name::decode_weights),
                           option_entry("logits", required_argument, option_name::logits),
@@ -215,6 +220,7 @@ Measures how fast a model reads prompts and generates tokens, through the batchi
   --repetitions=N        of the whole measurement (3)
   --prefill-chunk=N      prompt tokens in a forward pass (256)
   --kernels=NAME         {} (the last)
+  --device=NAME          cpu, auto, cuda or cuda:N; GPUs in builds with CUDA (cpu)
   --head=TYPE            int8 or f16 (int8)
   --decode-weights=TYPE  auto, base3 or 2bit: how weights lie in memory for few tokens (auto)
   --limits               measure what the machine can read and multiply before and after each measurement, and show

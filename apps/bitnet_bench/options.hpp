@@ -25,6 +25,7 @@ struct options {
   kernels::instruction_set kernels = kernels::best_instruction_set();
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
   engine::decode_format decode = engine::decode_format::automatic;
+  std::string device = "cpu";  ///< cpu, auto, cuda or cuda:N
   bool json = false;
   bool profile = false;
   bool limits = false;  ///< measure the machine's limits beside it

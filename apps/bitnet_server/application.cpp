@@ -1,10 +1,12 @@
 #include "apps/bitnet_server/application.hpp"
 
+#include "actors/device_backend.hpp"
 #include "actors/engine_process/process_backend.hpp"
 #include "actors/fault_injection.hpp"
 #include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/api.hpp"
+#include "apps/bitnet_server/devices.hpp"
 #include "apps/bitnet_server/logging.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
 #include "apps/bitnet_server/server_metrics.hpp"
@@ -139,8 +141,13 @@ tl::expected<std::filesystem::path, std::string> find_worker(const config::serve
                   path.string(), std::strerror(errno)));
 }
 
+/// A GPU's engine runs in this process: its weights are in the device's memory, which no fork shares.
 tl::expected<actors::inference_backend, std::string> make_backend(const config::server_config& config,
-                                                                  actors::fault_injection* faults) {
+                                                                  actors::fault_injection* faults,
+                                                                  device_set& devices) {
+  if (devices.device)
+    return actors::on_device(actors::cpu_backend(faults != nullptr), std::move(devices.device),
+                             std::move(devices.loss));
   if (config.engine.isolation == "thread") return actors::cpu_backend(faults != nullptr);
   auto worker = find_worker(config);
   if (!worker) return tl::unexpected(std::move(worker.error()));
@@ -197,9 +204,6 @@ tl::expected<actors::service_options, std::string> service_options(const config:
                                                                    const request_counters& counters) {
   const auto isa = choose_kernels(config.engine.kernels);
   if (!isa) return tl::unexpected(isa.error());
-  if (config.engine.device.starts_with("cuda"))
-    return tl::unexpected(fmt::format("engine.device: this build has no CUDA, so not {}; use auto or cpu",
-                                      config.engine.device));
   const auto& build = this_build();
 
   actors::service_options o;
@@ -395,7 +399,10 @@ int serve(const config::server_config& config) {
   options->metrics.push_back(metrics);
   if (faults)
     spdlog::warn("debug.fault-injection is on: whoever reaches /debug/faults can break this server");
-  auto backend = make_backend(config, faults.get());
+  auto devices = find_devices(config.engine.device);
+  if (!devices) return refuse(devices.error());
+  options->gpu = std::move(devices->gpu);
+  auto backend = make_backend(config, faults.get(), *devices);
   if (!backend) return refuse(backend.error());
   start_up loading;
   auto service = actors::service::start(std::move(*options), loading.wrap(std::move(*backend), config));
