@@ -111,9 +111,8 @@ forward_status cuda_pass::run(std::span<const batch_chunk> chunks, struct progre
   const auto shape = describe_step(chunks, config_, layout_, words);
   stream_.copy_to_device(at_.description, words, shape.used_words * sizeof(std::int32_t));
   stream_.fill_zero(at_.results, shape.rows * sizeof(std::int32_t));
-  const std::pair key{shape.rows, shape.most_blocks};
-  if (shape.decodes && (graphs_.contains(key) || graphs_.size() < most_graphs))
-    recorded(shape).launch(stream_);
+  if (shape.decodes)
+    launch_decode(shape);
   else
     launch(shape);
   const auto result_words = limits_.rows + shape.logits_rows;
@@ -189,11 +188,18 @@ std::optional<token_id> cuda_pass::greatest(std::size_t index) const noexcept {
   return static_cast<token_id>(token);
 }
 
-const kernels::cuda::graph& cuda_pass::recorded(const step_shape& shape) {
+/// Launches kernel by kernel the first time, so that the driver has loaded the kernels before they are
+/// recorded: loading may have to wait for the device, which a recording must not.
+void cuda_pass::launch_decode(const step_shape& shape) {
   const std::pair key{shape.rows, shape.most_blocks};
   const auto known = graphs_.find(key);
-  if (known != graphs_.end()) return known->second;
-  return graphs_.emplace(key, kernels::cuda::graph(stream_, [&] { launch(shape); })).first->second;
+  if (known == graphs_.end()) {
+    if (graphs_.size() < most_graphs) graphs_.emplace(key, std::nullopt);
+    return launch(shape);
+  }
+  auto& graph = known->second;
+  if (!graph) graph.emplace(stream_, [&] { launch(shape); });
+  graph->launch(stream_);
 }
 
 kernels::cuda::activation_view cuda_pass::activations_of(std::size_t cols) const noexcept {
@@ -324,7 +330,8 @@ void cuda_pass::abandon() noexcept {
   description_.abandon();
   results_.abandon();
   logits_.abandon();
-  for (auto& [key, graph] : graphs_) graph.abandon();
+  for (auto& [key, graph] : graphs_)
+    if (graph) graph->abandon();
   stream_.abandon();
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -39,7 +40,7 @@ class cuda_pass final : public device_pass {
   kernels::cuda::activation_view activations_of(std::size_t cols) const noexcept;
   kernels::cuda::qkv_view qkv() const noexcept;
   kernels::cuda::kv_view kv() const noexcept;
-  const kernels::cuda::graph& recorded(const step_shape& shape);
+  void launch_decode(const step_shape& shape);
   void fetch_logits(std::span<const batch_chunk> chunks, bool greedy_without_answer);
   bool wait(progress& progress);
   void abandon() noexcept;
@@ -75,8 +76,8 @@ class cuda_pass final : public device_pass {
   kernels::cuda::pinned_buffer description_;
   kernels::cuda::pinned_buffer results_;
   kernels::cuda::pinned_buffer logits_;
-  /// Decode steps by (rows, blocks of the longest sequence).
-  std::map<std::pair<std::size_t, std::size_t>, kernels::cuda::graph> graphs_;
+  /// Decode steps by (rows, blocks of the longest sequence); empty until the shape comes again.
+  std::map<std::pair<std::size_t, std::size_t>, std::optional<kernels::cuda::graph>> graphs_;
   std::vector<std::uint8_t> chunk_failed_;
 };
 
