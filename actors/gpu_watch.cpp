@@ -19,6 +19,8 @@ component_report report_of(health_status status, std::string message) {
   r.component = "gpu";
   r.status = status;
   r.message = std::move(message);
+  if (status != health_status::healthy)
+    r.code = status == health_status::degraded ? "gpu_degraded" : "gpu_unhealthy";
   return r;
 }
 component_report healthy(std::string message) {
