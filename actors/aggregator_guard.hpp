@@ -21,6 +21,7 @@ struct aggregator_guard_state {
   aggregator_actor::pointer self;
   aggregator_guard_options options;
   aggregator_actor child;
+  std::uint64_t incarnation = 0;  ///< of the child
   restart_policy policy;
   std::vector<std::pair<caf::actor, std::string>> watched;  ///< told to each incarnation
 
@@ -35,6 +36,6 @@ struct aggregator_guard_state {
 /// end and its restart, and for good where restarts are too many, the snapshot goes stale, and every probe
 /// says so; one that hangs is never replaced, because it may still publish.
 aggregator_actor::behavior_type aggregator_guard(
-    aggregator_actor::stateful_pointer<aggregator_guard_state> self, aggregator_guard_options options);
+    instrumented_pointer<aggregator_actor, aggregator_guard_state> self, aggregator_guard_options options);
 
 }  // namespace bitnet::actors

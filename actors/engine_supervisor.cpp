@@ -87,6 +87,7 @@ void engine_supervisor_state::start_worker() {
     if (const auto supervisor = caf::actor_cast<engine_supervisor_actor>(me))
       caf::anon_send(supervisor, status_atom_v);
   };
+  const supervised_spawn mark(incarnation);
   worker = options.detach_worker ? self->spawn<caf::detached>(actors::worker, std::move(w))
                                  : self->spawn(actors::worker, std::move(w));
   self->monitor(worker);
@@ -270,7 +271,7 @@ void engine_supervisor_state::tick() {
 }
 
 engine_supervisor_actor::behavior_type engine_supervisor(
-    engine_supervisor_actor::stateful_pointer<engine_supervisor_state> self,
+    instrumented_pointer<engine_supervisor_actor, engine_supervisor_state> self,
     engine_supervisor_options options) {
   auto& state = self->state;
   state.policy = restart_policy(options.restarts);

@@ -2,6 +2,7 @@
 
 #include "actors/engine_watch.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/restart_policy.hpp"
 #include "actors/watchdog.hpp"
 #include "actors/worker_board.hpp"
@@ -90,7 +91,7 @@ struct engine_supervisor_state {
 };
 
 engine_supervisor_actor::behavior_type engine_supervisor(
-    engine_supervisor_actor::stateful_pointer<engine_supervisor_state> self,
+    instrumented_pointer<engine_supervisor_actor, engine_supervisor_state> self,
     engine_supervisor_options options);
 
 }  // namespace bitnet::actors

@@ -60,7 +60,7 @@ void memory_supervisor_state::tick() {
 }
 
 memory_supervisor_actor::behavior_type memory_supervisor(
-    memory_supervisor_actor::stateful_pointer<memory_supervisor_state> self,
+    instrumented_pointer<memory_supervisor_actor, memory_supervisor_state> self,
     memory_supervisor_options options) {
   auto& state = self->state;
   state.options = std::move(options);

@@ -2,6 +2,7 @@
 
 #include "actors/hysteresis.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/memory_growth.hpp"
 #include "actors/probes/memory.hpp"
 
@@ -43,7 +44,7 @@ struct memory_supervisor_state {
 };
 
 memory_supervisor_actor::behavior_type memory_supervisor(
-    memory_supervisor_actor::stateful_pointer<memory_supervisor_state> self,
+    instrumented_pointer<memory_supervisor_actor, memory_supervisor_state> self,
     memory_supervisor_options options);
 
 }  // namespace bitnet::actors

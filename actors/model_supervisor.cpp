@@ -58,7 +58,9 @@ void model_supervisor_state::load() {
   const auto number = ++loads;
   // The loader blocks for seconds, the supervisor must go on reporting.
   auto body = [parent = model_supervisor_actor(self), number, settings = options,
-               fraction = progress](caf::event_based_actor* me) {
+               fraction = progress](instrumented_actor* me) {
+    me->set_process_name("model-loader");
+    me->set_patience(settings.stalled_load);
     load_outcome outcome{number, load_guarded(settings, *fraction), {}};
     if (outcome.model && settings.backend.make_scrub)
       outcome.scrub = settings.backend.make_scrub(*outcome.model);
@@ -201,7 +203,8 @@ void model_supervisor_state::tick() {
 }
 
 model_supervisor_actor::behavior_type model_supervisor(
-    model_supervisor_actor::stateful_pointer<model_supervisor_state> self, model_supervisor_options options) {
+    instrumented_pointer<model_supervisor_actor, model_supervisor_state> self,
+    model_supervisor_options options) {
   auto& state = self->state;
   state.reloads = restart_policy(options.reloads);
   state.losses = restart_policy(options.losses);

@@ -2,6 +2,7 @@
 
 #include "actors/inference_engine.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/restart_policy.hpp"
 #include "engine/model_identity.hpp"
 
@@ -83,6 +84,7 @@ struct model_supervisor_state {
 /// unlinked, truncated or written to degrades: the weights are in memory and sound, but a restart would not
 /// give the same server. Weights that changed in memory are loaded again.
 model_supervisor_actor::behavior_type model_supervisor(
-    model_supervisor_actor::stateful_pointer<model_supervisor_state> self, model_supervisor_options options);
+    instrumented_pointer<model_supervisor_actor, model_supervisor_state> self,
+    model_supervisor_options options);
 
 }  // namespace bitnet::actors

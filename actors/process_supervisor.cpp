@@ -20,7 +20,7 @@ void process_supervisor_state::tick() {
 }
 
 process_supervisor_actor::behavior_type process_supervisor(
-    process_supervisor_actor::stateful_pointer<process_supervisor_state> self,
+    instrumented_pointer<process_supervisor_actor, process_supervisor_state> self,
     process_supervisor_options options) {
   self->state.watch.emplace(options.watch, options.period);
   self->state.options = std::move(options);

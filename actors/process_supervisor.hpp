@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/probes/process.hpp"
 #include "actors/process_watch.hpp"
 
@@ -29,7 +30,7 @@ struct process_supervisor_state {
 };
 
 process_supervisor_actor::behavior_type process_supervisor(
-    process_supervisor_actor::stateful_pointer<process_supervisor_state> self,
+    instrumented_pointer<process_supervisor_actor, process_supervisor_state> self,
     process_supervisor_options options);
 
 }  // namespace bitnet::actors

@@ -91,7 +91,8 @@ void supervisor_state::restart() {
   for (std::size_t i = 0; i < children.size(); ++i) {
     auto& c = children[i];
     if (c.handle) continue;
-    c.handle = options.children[i].start(self, ++c.incarnation);
+    const supervised_spawn mark(++c.incarnation);
+    c.handle = options.children[i].start(self, c.incarnation);
     self->monitor(c.handle);
     if (c.incarnation > 1 && options.restarted) options.restarted(options.children[i].name, c.incarnation);
   }
@@ -103,7 +104,8 @@ void supervisor_state::on_exit_request(caf::error reason) {
   stop(0, children.size());
 }
 
-caf::behavior supervisor(caf::stateful_actor<supervisor_state>* self, supervisor_options options) {
+caf::behavior supervisor(instrumented_pointer<caf::actor, supervisor_state> self,
+                         supervisor_options options) {
   auto& state = self->state;
   state.policy = restart_policy(options.limits);
   state.children.resize(options.children.size());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/introspection/instrumented.hpp"
 #include "actors/messages.hpp"
 #include "actors/restart_policy.hpp"
 
@@ -76,6 +77,6 @@ struct supervisor_state {
 /// names are stopped in reverse order, one after the other, and started again in order after a growing delay.
 /// Where failures are too frequent it stops all children, escalates, and stays, so that its own end means
 /// something else. On an exit message it stops the children in reverse order and ends with that reason.
-caf::behavior supervisor(caf::stateful_actor<supervisor_state>* self, supervisor_options options);
+caf::behavior supervisor(instrumented_pointer<caf::actor, supervisor_state> self, supervisor_options options);
 
 }  // namespace bitnet::actors

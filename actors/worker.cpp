@@ -265,7 +265,7 @@ void worker_state::publish_step(steady_time began) {
   board.steps.store(step + 1, relaxed);
 }
 
-worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> self,
+worker_actor::behavior_type worker(instrumented_pointer<worker_actor, worker_state> self,
                                    worker_options options) {
   self->state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_sink_down(down.source); });

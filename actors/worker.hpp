@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/worker_board.hpp"
 
 #include <atomic>
@@ -87,6 +88,7 @@ struct worker_state {
   bool end_if_lost();
 };
 
-worker_actor::behavior_type worker(worker_actor::stateful_pointer<worker_state> self, worker_options options);
+worker_actor::behavior_type worker(instrumented_pointer<worker_actor, worker_state> self,
+                                   worker_options options);
 
 }  // namespace bitnet::actors

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/introspection/introspection.hpp"
 
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
@@ -14,7 +15,7 @@
 
 namespace bitnet::tests {
 
-class virtual_time_config : public caf::actor_system_config {
+class virtual_time_config : public actors::introspected_config {
  public:
   virtual_time_config() {
     config_file_path.clear();
