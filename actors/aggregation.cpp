@@ -184,8 +184,9 @@ void aggregation::remember(health_snapshot& snapshot) {
 }
 
 bool aggregation::publish(steady_time now, wall_time wall) {
-  auto snapshot = evaluate(now, wall);
-  remember(snapshot);
+  auto facts = std::make_shared<health_snapshot>(evaluate(now, wall));
+  remember(*facts);
+  const auto& snapshot = *facts;
   std::vector<prometheus::MetricFamily> more;
   for (const auto& collectable : options_.metrics) {
     auto families = collectable->Collect();
@@ -194,6 +195,7 @@ bool aggregation::publish(steady_time now, wall_time wall) {
   }
   auto rendered = render(snapshot, {.degraded_ok = options_.degraded_ok},
                          render_metrics_text(snapshot, std::move(more)), history_);
+  rendered->facts = std::move(facts);
   rendered->stamp = now;
   rendered->grace_end = start_ + options_.startup_grace;
   return store_->publish(std::move(rendered));

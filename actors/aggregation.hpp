@@ -62,6 +62,7 @@ class aggregation {
   void note(health_note n) { notes_.push_back(std::move(n)); }
 
   void drain() noexcept { draining_ = true; }
+  void undrain() noexcept { draining_ = false; }
   /// Liveness fails from now on.
   void escalate(std::string why);
 

@@ -22,7 +22,7 @@ void aggregator_state::publish() {
   }
 }
 
-aggregator_actor::behavior_type aggregator(aggregator_actor::stateful_pointer<aggregator_state> self,
+aggregator_actor::behavior_type aggregator(instrumented_pointer<aggregator_actor, aggregator_state> self,
                                            aggregator_options options) {
   auto& state = self->state;
   state.options = std::move(options);
@@ -53,6 +53,10 @@ aggregator_actor::behavior_type aggregator(aggregator_actor::stateful_pointer<ag
         self->state.options.state->drain();
         self->state.publish();
         return true;
+      },
+      [self](undrain_atom) {
+        self->state.options.state->undrain();
+        self->state.publish();
       },
       [self](escalate_atom, const std::string& why) {
         self->state.options.state->escalate(why);

@@ -2,6 +2,7 @@
 
 #include "actors/aggregation.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 
 #include <chrono>
 #include <map>
@@ -26,7 +27,7 @@ struct aggregator_state {
   void publish();
 };
 
-aggregator_actor::behavior_type aggregator(aggregator_actor::stateful_pointer<aggregator_state> self,
+aggregator_actor::behavior_type aggregator(instrumented_pointer<aggregator_actor, aggregator_state> self,
                                            aggregator_options options);
 
 }  // namespace bitnet::actors

@@ -10,6 +10,7 @@ aggregator_guard_state::~aggregator_guard_state() {
 }
 
 void aggregator_guard_state::start_child() {
+  const supervised_spawn mark(++incarnation);
   child = self->spawn(actors::aggregator, options.aggregator);
   self->monitor(child);
   for (const auto& [actor, title] : watched) self->send(child, watch_atom_v, actor, title);
@@ -32,7 +33,7 @@ void aggregator_guard_state::on_down(const caf::down_msg& down) {
 }
 
 aggregator_actor::behavior_type aggregator_guard(
-    aggregator_actor::stateful_pointer<aggregator_guard_state> self, aggregator_guard_options options) {
+    instrumented_pointer<aggregator_actor, aggregator_guard_state> self, aggregator_guard_options options) {
   auto& state = self->state;
   state.policy = restart_policy(options.restarts);
   state.options = std::move(options);
@@ -60,6 +61,12 @@ aggregator_actor::behavior_type aggregator_guard(
         self->state.options.aggregator.state
             ->drain();  // until somebody publishes it, every probe answers 503
         return true;
+      },
+      [self](undrain_atom) {
+        if (self->state.child)
+          self->send(self->state.child, undrain_atom_v);
+        else
+          self->state.options.aggregator.state->undrain();
       },
       [self](escalate_atom, const std::string& why) {
         if (self->state.child)

@@ -78,7 +78,9 @@ using router_actor = caf::typed_actor<
     // Itself, while streams wait for a worker.
     caf::reacts_to<tick_atom>,
     // Service: refuse new requests from now on. Answers true.
-    caf::replies_to<drain_atom>::with<bool>>;
+    caf::replies_to<drain_atom>::with<bool>,
+    // Service: take new requests again.
+    caf::reacts_to<undrain_atom>>;
 
 /// Publishes the health snapshot; see aggregation.hpp for the rules. Behind a guard that starts it again
 /// (aggregator_guard.hpp). When it hangs, the snapshot goes stale, and every probe says so.
@@ -95,6 +97,8 @@ using aggregator_actor = caf::typed_actor<
     caf::reacts_to<tick_atom>,
     // Service: readiness off. Answers true when the published snapshot says so.
     caf::replies_to<drain_atom>::with<bool>,
+    // Service: readiness on again.
+    caf::reacts_to<undrain_atom>,
     // Root supervisor: restarting does not help any more; liveness fails from now on.
     caf::reacts_to<escalate_atom, std::string>,
     // Service: liveness fails when this actor ends (name for the message).

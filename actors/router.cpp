@@ -361,7 +361,7 @@ void router_state::on_down(const caf::actor_addr& who) {
   lose_worker(lost);
 }
 
-router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self,
+router_actor::behavior_type router(instrumented_pointer<router_actor, router_state> self,
                                    router_options options) {
   auto& state = self->state;
   state.random.seed(options.seed);
@@ -382,6 +382,7 @@ router_actor::behavior_type router(router_actor::stateful_pointer<router_state> 
         self->state.draining = true;
         return true;
       },
+      [self](undrain_atom) { self->state.draining = false; },
   };
 }
 

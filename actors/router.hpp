@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/introspection/instrumented.hpp"
 #include "actors/stream_table.hpp"
 
 #include <atomic>
@@ -94,6 +95,7 @@ struct router_state {
 std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads, std::minstd_rand& random);
 
 /// Sends requests to workers and keeps their streams going when workers are lost (stream_table.hpp).
-router_actor::behavior_type router(router_actor::stateful_pointer<router_state> self, router_options options);
+router_actor::behavior_type router(instrumented_pointer<router_actor, router_state> self,
+                                   router_options options);
 
 }  // namespace bitnet::actors

@@ -32,7 +32,7 @@ namespace {
 
 constexpr std::chrono::seconds control_timeout{5};
 
-class system_config : public caf::actor_system_config {
+class system_config : public introspected_config {
  public:
   explicit system_config(std::size_t threads) {
     // Nothing but this function configures CAF: a stray caf-application.ini must not.
@@ -359,6 +359,24 @@ caf::actor_system& service::system() noexcept {
 }
 bool service::idle() const noexcept {
   return state_->streams->active.load() == 0;
+}
+
+std::shared_ptr<introspection> service::inspected() const {
+  return state_->config->inspected;
+}
+
+void service::request_drain(bool draining) {
+  if (draining) {
+    caf::anon_send(state_->aggregator, drain_atom_v);
+    caf::anon_send(state_->router, drain_atom_v);
+  } else {
+    caf::anon_send(state_->router, undrain_atom_v);
+    caf::anon_send(state_->aggregator, undrain_atom_v);
+  }
+}
+
+void service::request_cancel(engine::request_id request) {
+  caf::anon_send(state_->router, cancel_atom_v, request);
 }
 
 std::shared_ptr<const engine::model> service::model() const {

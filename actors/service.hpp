@@ -3,6 +3,7 @@
 #include "actors/gpu_supervisor.hpp"
 #include "actors/health.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/introspection/introspection.hpp"
 #include "actors/probes/process.hpp"
 #include "actors/snapshot_store.hpp"
 #include "engine/generation.hpp"
@@ -95,8 +96,16 @@ class service {
   /// pointer for one request only, so that a replaced model can go.
   std::shared_ptr<const engine::model> model() const;
 
+  /// What the actors show of themselves. Any thread; outlives the service.
+  std::shared_ptr<introspection> inspected() const;
+
+  /// Asks for `drain` or for its end, and does not wait: snapshots() tells when it has happened. Any thread.
+  void request_drain(bool draining);
+  /// Asks for the end of a request, wherever it runs.
+  void request_cancel(engine::request_id request);
+
   /// Readiness answers 503 from now on, the router refuses new requests with error_code::draining, running
-  /// ones go on. Cannot be undone. Any thread; returns once the published snapshot says so.
+  /// ones go on. Any thread; returns once the published snapshot says so.
   void drain();
 
   /// True when no stream runs, is queued or waits for a worker.

@@ -54,20 +54,30 @@ bool snapshot_store::publish(std::unique_ptr<const rendered_snapshot> next) {
   return true;
 }
 
+snapshot_store::reader::reader(const snapshot_store& store)
+    : counter_(store.stripes_[this_thread_stripe(stripe_count)]
+                   .readers[store.parity_.load(std::memory_order_relaxed)]) {
+  counter_.fetch_add(1, std::memory_order_seq_cst);
+}
+
+snapshot_store::reader::~reader() {
+  counter_.fetch_sub(1, std::memory_order_release);
+}
+
+snapshot_store::latest_facts snapshot_store::facts() const {
+  const reader inside(*this);
+  const auto* snapshot = current_.load(std::memory_order_seq_cst);
+  if (snapshot == nullptr) return {};
+  return {snapshot->facts, now_() - snapshot->stamp};
+}
+
 void snapshot_store::append_answer(probe which, bool head, bool keep_alive, std::string& out) const {
   // Measured for a 1.7 kB answer: 85 ns, of which the clock takes 31; with liburcu-memb's read lock 86 ns. So
   // the library, its per-thread registration and what ThreadSanitizer cannot see of it would buy nothing.
   //
   // Announce, load, copy, leave. The announcement and the load are sequentially consistent: either the writer
   // sees the announcement, or this load sees what the writer published before it looked.
-  const auto parity = parity_.load(std::memory_order_relaxed);
-  auto& readers = stripes_[this_thread_stripe(stripe_count)].readers[parity];
-  readers.fetch_add(1, std::memory_order_seq_cst);
-  struct leave {
-    std::atomic<std::uint64_t>& counter;
-    ~leave() { counter.fetch_sub(1, std::memory_order_release); }
-  } guard{readers};
-
+  const reader inside(*this);
   const auto* snapshot = current_.load(std::memory_order_seq_cst);
   const auto now = now_();
   if (snapshot == nullptr || now - snapshot->stamp > stale_after) {

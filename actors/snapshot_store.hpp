@@ -37,8 +37,9 @@ struct rendered_answer {
 struct rendered_snapshot {
   std::array<rendered_answer, probe_count> answers;  ///< by probe; `live` as it is after the grace
   rendered_answer live_in_grace;
-  steady_time stamp{};      ///< when it was published
-  steady_time grace_end{};  ///< until then liveness answers `live_in_grace`
+  steady_time stamp{};                           ///< when it was published
+  steady_time grace_end{};                       ///< until then liveness answers `live_in_grace`
+  std::shared_ptr<const health_snapshot> facts;  ///< what the answers say, for those who want more of it
 };
 
 /// Holds the latest rendered snapshot: one writer replaces it, any number of threads copy answers out of it.
@@ -74,6 +75,13 @@ class snapshot_store {
   /// aggregator is stuck.
   void append_answer(probe which, bool head, bool keep_alive, std::string& out) const;
 
+  /// The facts of the latest snapshot, however old, and their age. Any thread; as `append_answer`.
+  struct latest_facts {
+    std::shared_ptr<const health_snapshot> facts;  ///< null before the first publication
+    std::chrono::nanoseconds age{};
+  };
+  latest_facts facts() const;
+
   /// Replaced snapshots not yet freed; for tests. Writer's thread.
   std::size_t retired_count() const noexcept { return retired_.size(); }
 
@@ -87,6 +95,18 @@ class snapshot_store {
   struct retired {
     std::unique_ptr<const rendered_snapshot> snapshot;
     std::uint64_t generation;
+  };
+
+  /// A reader's announcement, while it lives.
+  class reader {
+   public:
+    explicit reader(const snapshot_store& store);
+    ~reader();
+    reader(const reader&) = delete;
+    reader& operator=(const reader&) = delete;
+
+   private:
+    std::atomic<std::uint64_t>& counter_;
   };
 
   bool drained(std::size_t parity) const noexcept;

@@ -73,8 +73,9 @@ openai::api_result<std::string> answer(const http::api_request& request, const e
 }
 
 /// An actor that causes or lists faults, and ends. Detached: a fault may take its time.
-void answer_fault(caf::event_based_actor*, const std::shared_ptr<actors::fault_injection>& faults,
+void answer_fault(actors::instrumented_actor* self, const std::shared_ptr<actors::fault_injection>& faults,
                   const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
+  self->set_process_name("api " + request.path);
   const auto body = answer_faults(request, *faults);
   if (body)
     respond_json(*writer, *body);
@@ -97,8 +98,9 @@ std::uint64_t client_of(const http::api_request& request) {
 }
 
 /// An actor that answers and ends.
-void answer_once(caf::event_based_actor*, const std::shared_ptr<api_context>& context,
+void answer_once(actors::instrumented_actor* self, const std::shared_ptr<api_context>& context,
                  const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
+  self->set_process_name("api " + request.path);
   const auto model = context->service.model();
   const auto body = answer(request, model.get());
   if (body)
@@ -124,8 +126,9 @@ std::vector<http::api_route> api_routes(bool with_faults) {
 
 api_dispatcher::api_dispatcher(actors::service& service, request_counters& counters, server_metrics& metrics,
                                std::chrono::milliseconds ping_period,
+                               std::shared_ptr<actors::stream_board> streams,
                                std::shared_ptr<actors::fault_injection> faults)
-    : context_(std::make_shared<api_context>(service, counters, metrics, ping_period)),
+    : context_(std::make_shared<api_context>(service, counters, metrics, ping_period, std::move(streams))),
       faults_(std::move(faults)) {}
 
 std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request request,

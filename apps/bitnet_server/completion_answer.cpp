@@ -243,8 +243,24 @@ openai::token_record completion_answer::describe(const engine::sampled_token& to
   return record;
 }
 
+void completion_answer::show(std::uint64_t exchange) {
+  for (auto& choice : choices_) {
+    auto record = std::make_shared<actors::stream_record>();
+    record->request = choice.request.id;
+    record->answer = identity_.response.id;
+    record->kind = kind_ == completion_kind::text ? "completion" : "chat";
+    record->streamed = parameters_.stream;
+    record->prompt_tokens = choice.request.prompt.size();
+    record->max_tokens = choice.request.max_tokens;
+    record->exchange = exchange;
+    record->started = started_;
+    choice.shown = actors::stream_board::add(context_->streams, std::move(record));
+  }
+}
+
 bool completion_answer::take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens) {
   if (!tokens.empty()) note_tokens(choice);
+  choice.shown.add_tokens(tokens.size(), std::chrono::steady_clock::now());
   for (const auto& token : tokens) {
     choice.request.emitted.push_back(token.id);
     const auto text = choice.utf8.push(model_->tokens->token_bytes(token.id));
@@ -295,6 +311,7 @@ void completion_answer::finish(completion_choice& choice, openai::finish_reason 
   choice.finish = reason;
   context_->metrics.count_success(reason == openai::finish_reason::length ? server_metrics::finish::length
                                                                           : server_metrics::finish::stop);
+  choice.shown = {};
   if (streaming_)
     write(kind_ == completion_kind::chat ? openai::chat_finish_chunk(identity_, choice.index, reason)
                                          : openai::completion_finish_chunk(identity_, choice.index, reason));

@@ -32,6 +32,7 @@ struct completion_choice {
   http::openai::text_assembler assembler{{}};
   std::string text;                                 ///< of a plain answer
   std::vector<http::openai::token_record> records;  ///< of a plain answer
+  actors::stream_board::entry shown;                ///< to the console
   engine::generation_usage usage;
   std::optional<http::openai::finish_reason> finish;
   std::string call_id;  ///< of a tool call
@@ -42,6 +43,8 @@ struct completion_choice {
 /// The answer to one completion request as it comes into being. Lives in its actor; touched by nobody else.
 class completion_answer {
  public:
+  static inline const char* name = "completion";
+
   completion_answer() = default;
   ~completion_answer();
   completion_answer(const completion_answer&) = delete;
@@ -62,6 +65,9 @@ class completion_answer {
 
   /// Where the stream has been silent since the last call: sends a comment, which keeps it open.
   void ping();
+
+  /// Puts the choices on the console's board, as worked on by this actor.
+  void show(std::uint64_t exchange);
 
   /// Takes tokens; sends what can be sent. Returns true where a stop string ended the choice.
   bool take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens);

@@ -11,7 +11,7 @@ namespace openai = http::openai;
 
 namespace {
 
-using self_pointer = exchange_actor::stateful_pointer<completion_answer>;
+using self_pointer = actors::instrumented_pointer<exchange_actor, completion_answer>;
 
 /// More than a router takes to answer: it waits for a worker, and for the worker's current step, which may be
 /// a long prefill on a slow machine.
@@ -58,7 +58,8 @@ void on_frame(self_pointer self, const actors::router_actor& router, const actor
       finish(self, *choice, openai::finish_reason::length);
       return;
     case engine::finish_reason::cancelled:
-      fail(self, {actors::error_code::draining, "the server is shutting down and cut this request off"});
+      fail(self, {actors::error_code::draining,
+                  "this request was cut off: the server is shutting down, or its operator cancelled it"});
       return;
     case engine::finish_reason::failed:
       fail(self, {frame.error, frame.error_message});
@@ -77,6 +78,7 @@ exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared
     self->state.fail(prepared.error());
     self->quit();
   } else {
+    self->state.show(self->id());
     for (auto& choice : self->state.choices()) submit(self, router, choice);
     if (ping_period.count() > 0) self->delayed_send(self, ping_period, actors::tick_atom::value);
     if (const auto timeout = self->state.timeout())

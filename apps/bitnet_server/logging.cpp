@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 namespace bitnet::apps {
 
@@ -75,6 +76,23 @@ class descriptor_sink : public spdlog::sinks::base_sink<std::mutex> {
   int descriptor_;
 };
 
+/// Keeps the last lines for the console.
+class event_sink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit event_sink(std::shared_ptr<actors::event_log> events) : events_(std::move(events)) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    static_assert(SPDLOG_LEVEL_CRITICAL == static_cast<int>(actors::event_level::critical));
+    events_->add(message.time, static_cast<actors::event_level>(message.level),
+                 {message.payload.data(), message.payload.size()});
+  }
+  void flush_() override {}
+
+ private:
+  std::shared_ptr<actors::event_log> events_;
+};
+
 }  // namespace
 
 actors::log_reading read_log() {
@@ -86,11 +104,14 @@ actors::log_reading read_log() {
   return r;
 }
 
-void start_logging(const config::server_config::log_section& config) {
+void start_logging(const config::server_config::log_section& config,
+                   std::shared_ptr<actors::event_log> events) {
   spdlog::init_thread_pool(queued_lines, 1);
-  auto logger = std::make_shared<spdlog::async_logger>(
-      "bitnet", std::make_shared<descriptor_sink>(STDERR_FILENO), spdlog::thread_pool(),
-      spdlog::async_overflow_policy::overrun_oldest);
+  // The console's first: it shows the lines also where stderr does not take them.
+  const spdlog::sinks_init_list sinks{std::make_shared<event_sink>(std::move(events)),
+                                      std::make_shared<descriptor_sink>(STDERR_FILENO)};
+  auto logger = std::make_shared<spdlog::async_logger>("bitnet", sinks, spdlog::thread_pool(),
+                                                       spdlog::async_overflow_policy::overrun_oldest);
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
   if (config.format == "json")
     formatter->add_flag<json_message>('*').set_pattern(
