@@ -141,6 +141,22 @@ option device_option() {
           [](const server_config& c) { return c.engine.device; }};
 }
 
+/// An address that only this machine reaches.
+option console_address_option() {
+  auto set = [](server_config& c, std::string_view text) -> parsed<void> {
+    if (!text.starts_with("127.") && text != "::1")
+      return tl::unexpected(fmt::format("must be a loopback address, 127.0.0.1 or ::1, not '{}'", text));
+    c.console.address = std::string{text};
+    return {};
+  };
+  return {"console.address",
+          value_kind::text,
+          "ADDRESS",
+          "loopback address of console.port",
+          set,
+          [](const server_config& c) { return c.console.address; }};
+}
+
 // clang-format off
 #define FIELD(path) [](auto& c) -> auto& { return c.path; }
 // clang-format on
@@ -236,6 +252,14 @@ std::vector<option> declare() {
                                FIELD(health.memory_degraded_percent)));
   all.push_back(percent_option("health.memory-unhealthy-percent", "memory use that counts as unhealthy",
                                FIELD(health.memory_unhealthy_percent)));
+
+  all.push_back(text_option("console.socket", "auto|off|PATH",
+                            "socket for bitnet-console; auto: in the runtime directory",
+                            FIELD(console.socket)));
+  all.push_back(console_address_option());
+  all.push_back(number_option("console.port", 0, 65535,
+                              "loopback port for bitnet-console, to read only; 0: none",
+                              FIELD(console.port)));
 
   all.push_back(duration_option("drain.timeout", milliseconds{0}, hours{24},
                                 "time that streams get to finish after SIGTERM", FIELD(drain.timeout)));

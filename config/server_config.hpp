@@ -62,6 +62,12 @@ struct server_config {
     double memory_unhealthy_percent = 90;
   } health;
 
+  struct console_section {
+    std::string socket = "auto";  ///< auto, off, or a path
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 0;  ///< 0: no TCP
+  } console;
+
   struct drain_section {
     milliseconds timeout{30'000};
   } drain;

@@ -6,6 +6,7 @@
 #include "actors/inference_engine.hpp"
 #include "actors/service.hpp"
 #include "apps/bitnet_server/api.hpp"
+#include "apps/bitnet_server/console.hpp"
 #include "apps/bitnet_server/devices.hpp"
 #include "apps/bitnet_server/logging.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
@@ -379,7 +380,8 @@ int refuse(const std::string& reason) {
 
 int serve(const config::server_config& config) {
   const termination_signals signals;
-  start_logging(config.log);
+  const auto events = std::make_shared<actors::event_log>();
+  start_logging(config.log, events);
 
   // What can be known at once is said at once; the rest takes the time of a load.
   if (const auto file = engine::gguf_file::open(config.model); !file) return refuse(file.error().message);
@@ -409,7 +411,8 @@ int serve(const config::server_config& config) {
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};
-  api_dispatcher api{**service, counters, *metrics, config.http.sse_ping, faults};
+  const auto streams = std::make_shared<actors::stream_board>();
+  api_dispatcher api{**service, counters, *metrics, config.http.sse_ping, streams, faults};
   auto server = http::server::start(server_options(config), probes, api);
   if (!server) {
     (*service)->stop(milliseconds{0}, hard_stop);
@@ -423,12 +426,20 @@ int serve(const config::server_config& config) {
 
   if (!is_loopback(config.http.address) && !(*server)->requires_key())
     spdlog::warn("{} is open to everybody who reaches it: set access.key-file", config.http.address);
-  front_end = server->get();
 
+  auto console = console_server::start(config, (*server)->port(), **service, events, streams);
+  if (!console) {
+    (*server)->stop(milliseconds{0});
+    (*service)->stop(milliseconds{0}, hard_stop);
+    return refuse(console.error());
+  }
+
+  front_end = server->get();
   access_health access{**service, **server, config};
   const int signal = signals.wait([&] { access.reload(); }, [&] { access.report(); });
   front_end = nullptr;
   if (const auto failure = loading.failure()) {
+    console->reset();
     (*server)->stop(milliseconds{0});
     (*service)->stop(milliseconds{0}, hard_stop);
     return refuse(*failure);
@@ -436,6 +447,7 @@ int serve(const config::server_config& config) {
   spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   drain(**service, **server, counters, signals, config.drain.timeout);
   (*server)->stop(last_words);
+  console->reset();
   (*service)->stop(milliseconds{0}, hard_stop);
   spdlog::info("stopped");
   stop_logging();
