@@ -63,16 +63,20 @@ namespace {
 class region_list {
  public:
   void add(std::string name, const std::vector<float>& values) {
-    if (!values.empty()) regions_.push_back({std::move(name), std::as_bytes(std::span(values)), 0});
+    if (!values.empty()) regions_.push_back({std::move(name), std::as_bytes(std::span(values))});
   }
   void add(std::string name, const kernels::ternary_matrix& matrix) {
-    regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale())});
+    regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale()), true});
   }
   void add(std::string name, const kernels::base3_matrix& matrix) {
-    regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale())});
+    regions_.push_back({std::move(name), matrix.bytes(), std::bit_cast<std::uint32_t>(matrix.scale()), true});
   }
+  /// `bytes` of a weight_buffer.
   void add(std::string name, std::span<const std::byte> bytes) {
-    if (!bytes.empty()) regions_.push_back({std::move(name), bytes, 0});
+    if (!bytes.empty()) regions_.push_back({std::move(name), bytes, 0, true});
+  }
+  void add(std::string name, std::span<const float> values) {
+    regions_.push_back({std::move(name), std::as_bytes(values)});
   }
   std::vector<weight_region> take() { return std::move(regions_); }
 
@@ -108,7 +112,7 @@ std::vector<weight_region> weight_regions(const model_weights& weights) {
   list.add("output.weight", weights.head.bytes());
   if (weights.head.row_scales() != nullptr)
     list.add("output.weight (scales)",
-             std::as_bytes(std::span(weights.head.row_scales(), weights.head.rows())));
+             std::span(weights.head.row_scales(), weights.head.rows()));
   list.add("output_norm.weight", weights.output_norm);
   for (std::size_t b = 0; b < weights.blocks.size(); ++b) {
     const block_weights& block = weights.blocks[b];

@@ -52,6 +52,7 @@ struct weight_region {
   std::string name;                  ///< of the tensor, as in the file
   std::span<const std::byte> bytes;  ///< as packed in memory
   std::uint64_t scale_bits = 0;      ///< of the weight scale, which lives outside `bytes`
+  bool in_buffer = false;            ///< lies in a kernels::weight_buffer: its pages hold weights alone
 };
 
 /// Every region that a forward pass reads: packed matrices, norms, embedding and head.

@@ -40,6 +40,8 @@ std::uintptr_t address_of(const std::byte* p) noexcept {
 /// ranges as there are buffers, because a border within a huge page costs that huge page.
 std::vector<page_range> weight_pages(const model_weights& weights) {
   auto regions = weight_regions(weights);
+  // What malloc gave shares its pages with what is written to.
+  std::erase_if(regions, [](const weight_region& region) { return !region.in_buffer; });
   std::sort(regions.begin(), regions.end(), [](const weight_region& a, const weight_region& b) {
     return address_of(a.bytes.data()) < address_of(b.bytes.data());
   });

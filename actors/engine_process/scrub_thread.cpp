@@ -1,7 +1,8 @@
 #include "actors/engine_process/scrub_thread.hpp"
 
 #include <pthread.h>
-#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,8 @@ namespace {
 constexpr std::uint64_t slice_bytes = std::uint64_t{1} << 20;
 /// Small models are not read more often than this in full.
 constexpr std::chrono::seconds least_round{10};
+
+constexpr int lowest_priority = 19;
 
 void publish(engine_signs& signs, const std::string& region) {
   if (signs.corrupted.load(std::memory_order_relaxed)) return;
@@ -44,8 +47,8 @@ scrub_thread::~scrub_thread() {
 
 void scrub_thread::run(std::uint64_t bytes_per_second) {
   pthread_setname_np(pthread_self(), "scrub");
-  const sched_param none{};
-  pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+  // Not SCHED_IDLE: on a busy machine it would keep a lock of malloc, which forward passes also need, for seconds.
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), lowest_priority);
   const auto slices = std::max<std::uint64_t>(scrubber_.total_bytes() / slice_bytes, 1);
   const auto pause = std::max<std::chrono::nanoseconds>(
       std::chrono::nanoseconds(std::uint64_t{1'000'000'000} * slice_bytes / bytes_per_second),

@@ -254,7 +254,10 @@ class Reaching(unittest.TestCase):
                 path = pathlib.Path(runtime) / "bitnet-server" / f"console-{server.port}.sock"
                 server.wait_until(path.exists, 30, "the socket is in the runtime directory")
                 found = run_console("version", environment=environment)
-                self.assertIn("git sha", found.stdout, found.stderr)
+                if "several servers run here" in found.stderr:  # others of this machine, in /tmp
+                    self.assertIn(str(path), found.stderr)
+                else:
+                    self.assertIn("git sha", found.stdout, found.stderr)
                 tcp = server.console("version", connect=f"127.0.0.1:{port}")
                 self.assertIn("git sha", tcp.stdout, tcp.stderr)
                 refused = server.console("--write", "--yes", "drain", connect=f"127.0.0.1:{port}")
