@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <utility>
@@ -255,14 +256,21 @@ void worker_state::publish_stats() {
 
 void worker_state::publish_step(steady_time began) {
   auto& board = *options.board;
-  // An engine in another process computes ahead: what this thread waited is not what the step took.
-  const auto waited = std::chrono::duration<double, std::micro>(self->clock().now() - began).count();
-  const auto microseconds =
-      static_cast<std::uint64_t>(engine->killable() ? engine->stats().last_step_seconds * 1e6 : waited);
+  std::uint64_t count = 1;
+  auto microseconds = std::chrono::duration<double, std::micro>(self->clock().now() - began).count();
+  if (engine->killable()) {
+    // An engine in another process computes ahead: what this thread waited is not what a step took, and one
+    // answer may tell of several.
+    const auto stats = engine->stats();
+    count = stats.steps - std::exchange(engine_steps, stats.steps);
+    microseconds = stats.last_step_seconds * 1e6;
+  }
   const auto step = board.steps.load(relaxed);
-  board.step_us[step % worker_board::step_ring_size].store(static_cast<std::uint32_t>(microseconds), relaxed);
-  board.steps_us.fetch_add(static_cast<std::uint64_t>(microseconds), relaxed);
-  board.steps.store(step + 1, relaxed);
+  const auto each = static_cast<std::uint32_t>(microseconds);
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(count, worker_board::step_ring_size); ++i)
+    board.step_us[(step + i) % worker_board::step_ring_size].store(each, relaxed);
+  board.steps_us.fetch_add(static_cast<std::uint64_t>(microseconds * static_cast<double>(count)), relaxed);
+  board.steps.store(step + count, relaxed);
 }
 
 worker_actor::behavior_type worker(instrumented_pointer<worker_actor, worker_state> self,

@@ -62,6 +62,7 @@ struct worker_state {
   std::uint64_t next_sequence = 1;     ///< the engine's ids: two attempts of one request must not collide
   std::unordered_map<engine::request_id, std::unique_ptr<worker_stream>> streams;  ///< by engine id
   std::map<caf::actor_addr, std::set<engine::request_id>> by_sink;                 ///< engine ids
+  std::uint64_t engine_steps = 0;  ///< of an engine in another process, as of its last answer
   bool draining = false;
   bool step_pending = false;  ///< a step_atom is in the mailbox
   bool canary_wanted = false;

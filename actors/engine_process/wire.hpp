@@ -70,7 +70,7 @@ struct exit_report {
   std::int32_t status = 0;  ///< as waitpid gives it
 };
 
-/// What one step did, and where the engine stands after it.
+/// What some steps did, and where the engine stands after them; stats.last_step_seconds is their mean.
 struct event_batch {
   std::uint64_t submissions_seen = 0;  ///< `submit` frames that the engine has read so far
   bool idle = false;                   ///< nothing runs, waits or has an event to deliver
