@@ -13,6 +13,8 @@ constexpr auto last_decode_format = engine::decode_format::two_bit;
 constexpr auto last_head_format = kernels::head_matrix::format::f16;
 
 void write(byte_writer& out, const engine::sampling_params& x) {
+  [[maybe_unused]] const auto& [temperature, top_p, min_p, top_k, repetition, frequency, presence, seed,
+                                biases] = x;
   for (const auto value :
        {x.temperature, x.top_p, x.min_p, x.repetition_penalty, x.frequency_penalty, x.presence_penalty})
     out.put(value);
@@ -59,6 +61,7 @@ void read(byte_reader& in, engine::sampled_token& x) {
 }
 
 void write(byte_writer& out, const engine::generation_event& x) {
+  [[maybe_unused]] const auto& [id, tokens, finish, failure, usage] = x;
   out.put(x.id);
   out.put(static_cast<std::uint32_t>(x.tokens.size()));
   for (const auto& token : x.tokens) write(out, token);
@@ -145,7 +148,11 @@ void read(byte_reader& in, load_command& x) {
   x.isa = in.get_enum(last_instruction_set);
 }
 
+// Names for all members at once, here and below: a member that is added and forgotten here does not compile.
+
 void write(byte_writer& out, const spawn_command& x) {
+  [[maybe_unused]] const auto& [device, threads, isa, sequences, queued, kv_bytes, chunk, wait, prefixes,
+                                progress, profile] = x.options;
   const auto& o = x.options;
   for (const std::uint64_t value :
        {o.threads, o.max_sequences, o.max_queued, o.kv_cache_bytes, o.prefill_chunk})
@@ -199,6 +206,8 @@ void read(byte_reader& in, engine::error& x) {
 }
 
 void write(byte_writer& out, const engine::generation_request& x) {
+  [[maybe_unused]] const auto& [id, prompt, emitted, most, sampling, stops, top, logprobs, schema, priority,
+                                client] = x;
   out.put(x.id);
   out.put(x.prompt);
   out.put(x.emitted);
@@ -227,6 +236,8 @@ void read(byte_reader& in, engine::generation_request& x) {
 }
 
 void write(byte_writer& out, const engine::generation_stats& x) {
+  [[maybe_unused]] const auto& [running, queued, kv_total, kv_used, prompt, cached, preemptions, generated,
+                                steps, failed, seconds] = x;
   for (const std::uint64_t value :
        {x.running, x.queued, x.kv_blocks_total, x.kv_blocks_used, x.prompt_tokens, x.cached_tokens,
         x.preemptions, x.generated_tokens, x.steps, x.failed_sequences})
