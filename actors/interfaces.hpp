@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/cluster/link_event.hpp"
 #include "actors/messages.hpp"
 
 #include <caf/all.hpp>
@@ -55,6 +56,7 @@ struct announced_worker {
 }  // namespace bitnet::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::announced_worker)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(bitnet::actors::cluster::link_event)
 
 namespace bitnet::actors {
 
@@ -81,6 +83,33 @@ using router_actor = caf::typed_actor<
     caf::replies_to<drain_atom>::with<bool>,
     // Service: take new requests again.
     caf::reacts_to<undrain_atom>>;
+
+/// This process as a member of a cluster: keeps the links to other nodes, offers the workers of this process
+/// to them and theirs to the router, each through a remote_worker. Component "cluster".
+using cluster_actor = caf::typed_actor<
+    // The links' thread.
+    caf::reacts_to<cluster::link_event>,
+    // Itself, each 100 ms.
+    caf::reacts_to<tick_atom>,
+    // Router: workers of this process, to be offered to others.
+    caf::reacts_to<announce_atom, announced_worker>, caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
+    // remote_worker (by the number that the cluster gave it): continue a sequence there. Delayed: the other
+    // node answers, or does not for some time. Errors: the worker's, and worker_lost.
+    caf::replies_to<submit_atom, std::uint64_t, engine::generation_request, std::uint32_t,
+                    token_sink_actor>::with<submit_receipt>,
+    caf::reacts_to<cancel_atom, std::uint64_t, engine::request_id>,
+    // Workers of this process: tokens of a sequence that another node sent.
+    caf::reacts_to<token_frame>,
+    // Service: take nothing new from others; tell them, with the next tick. Answers true.
+    caf::replies_to<drain_atom>::with<bool>,
+    // Service: all of that again.
+    caf::reacts_to<undrain_atom>,
+    // Service: hand back what others sent, say good-bye. Answers true; end it then.
+    caf::replies_to<stop_atom>::with<bool>,
+    // Application: the members as JSON.
+    caf::replies_to<status_atom>::with<std::string>,
+    // Application: read the certificates again.
+    caf::reacts_to<reload_atom>>;
 
 /// Publishes the health snapshot; see aggregation.hpp for the rules. Behind a guard that starts it again
 /// (aggregator_guard.hpp). When it hangs, the snapshot goes stale, and every probe says so.

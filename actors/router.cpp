@@ -20,21 +20,20 @@ bool takes_requests(const routed_worker& known) {
   return !known.withdrawn && !known.worker.board->suspect.load(relaxed);
 }
 
+/// Of the tokens that a KV cache keeps together; 0 for prompts that are too short to matter.
+std::uint64_t prefix_of(const engine::generation_request& request) {
+  constexpr std::size_t tokens = 64;
+  if (request.prompt.size() < tokens) return 0;
+  std::uint64_t hash = 0xCBF29CE484222325ULL;  // FNV-1a
+  for (std::size_t i = 0; i < tokens; ++i) hash = (hash ^ request.prompt[i]) * 0x100000001B3ULL;
+  return hash;
+}
+
 worker_run run_of(const announced_worker& worker) {
   return {worker.board->id, worker.board->incarnation};
 }
 
 }  // namespace
-
-std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads, std::minstd_rand& random) {
-  if (loads.empty()) return std::nullopt;
-  if (loads.size() == 1) return 0;
-  std::uniform_int_distribution<std::size_t> any(0, loads.size() - 1);
-  std::uniform_int_distribution<std::size_t> other(1, loads.size() - 1);
-  const auto a = any(random);
-  const auto b = (a + other(random)) % loads.size();
-  return loads[b] < loads[a] ? b : a;
-}
 
 router_state::~router_state() {
   // Nobody else can end these streams.
@@ -76,9 +75,11 @@ caf::result<submit_receipt> router_state::submit(engine::generation_request requ
       return make_error(error_code::overloaded, "All places are taken; try again later.");
   }
   const auto id = request.id;
+  const auto prefix = prefix_of(request);
+  retries.on_request();
   const auto k = streams.add(std::move(request), attempt, now);
   auto accepted = self->make_response_promise<submit_receipt>();
-  clients.emplace(k, client{sink, id, attempt, accepted});
+  clients.emplace(k, client{sink, id, attempt, accepted, prefix});
   auto& of_sink = by_sink[sink.address()];
   if (of_sink.empty()) self->monitor(sink);
   of_sink.insert(k);
@@ -86,19 +87,52 @@ caf::result<submit_receipt> router_state::submit(engine::generation_request requ
   return accepted;
 }
 
+const announced_worker* router_state::choose(const client& c) {
+  std::vector<cluster::route_candidate> candidates;
+  std::vector<const announced_worker*> who;
+  const auto now = self->clock().now();
+  for (const auto& known : workers) {
+    if (!takes_requests(known)) continue;
+    const auto& worker = known.worker;
+    const auto& b = *worker.board;
+    const auto blocks = b.kv_blocks_total.load(relaxed);
+    cluster::route_candidate r;
+    r.worker = b.id;
+    r.capacity = worker.capacity;
+    r.streams = b.streams.load(relaxed);
+    r.queued = b.queued.load(relaxed);
+    r.kv_used =
+        blocks == 0 ? 0 : static_cast<double>(b.kv_blocks_used.load(relaxed)) / static_cast<double>(blocks);
+    r.remote = b.remote;
+    r.reported = now;  // one that stops reporting is withdrawn
+    for (const auto& [k, other] : clients) {
+      const auto* stream = streams.find(k);
+      if (!stream->in_flight() || streams.at(k) != run_of(worker)) continue;
+      const auto& request = stream->request();
+      r.in_flight_tokens +=
+          request.max_tokens - std::min<std::size_t>(request.max_tokens, request.emitted.size());
+    }
+    candidates.push_back(r);
+    who.push_back(&worker);
+  }
+  const auto chosen = cluster::choose_worker(candidates, c.prefix, c.refused_by, now, {}, random);
+  return chosen ? who[*chosen] : nullptr;
+}
+
+bool router_state::retry_elsewhere(stream_table::key k) {
+  auto& c = clients.at(k);
+  if (c.refused_by || workers.size() < 2 || !retries.take()) return false;
+  c.refused_by = streams.at(k).worker;
+  streams.postpone(k, self->clock().now());
+  return true;
+}
+
 void router_state::pump() {
   const auto now = self->clock().now();
   while (const auto k = streams.next(now)) {
-    std::vector<const announced_worker*> candidates;
-    std::vector<std::uint64_t> loads;
-    for (const auto& known : workers) {
-      const auto load = known.worker.board->streams.load(relaxed);
-      if (!takes_requests(known) || load >= known.worker.capacity) continue;
-      candidates.push_back(&known.worker);
-      loads.push_back(load);
-    }
-    if (const auto chosen = choose_of_two(loads, random))
-      send_to(*k, *candidates[*chosen]);
+    const auto& c = clients.at(*k);
+    if (const auto* chosen = choose(c))
+      send_to(*k, *chosen);
     else if (!any_worker())
       break;
     else if (streams.find(*k)->first_attempt())
@@ -173,10 +207,10 @@ void router_state::on_refusal(stream_table::key k, std::uint32_t attempt, const 
     case error_code::draining:
       // Also after a time-out: the worker may still take it.
       cancel_at_worker(k);
-      if (stream->first_attempt())
-        fail(k, why.code, why.message);
-      else
+      if (!stream->first_attempt())
         streams.postpone(k, self->clock().now());
+      else if (!retry_elsewhere(k))
+        fail(k, why.code, why.message);
       break;
     case error_code::none:
     case error_code::file_not_found:
@@ -314,6 +348,7 @@ void router_state::publish() {
 
 void router_state::announce(announced_worker worker) {
   const auto run = run_of(worker);
+  if (options.on_announce && !worker.board->remote) options.on_announce(worker);
   std::vector<announced_worker> replaced;
   std::erase_if(workers, [&](const routed_worker& w) {
     const auto known = run_of(w.worker);
@@ -337,8 +372,11 @@ void router_state::announce(announced_worker worker) {
 }
 
 void router_state::withdraw(std::uint64_t id, std::uint64_t incarnation) {
-  for (auto& known : workers)
-    if (run_of(known.worker) == worker_run{id, incarnation}) known.withdrawn = true;
+  for (auto& known : workers) {
+    if (run_of(known.worker) != worker_run{id, incarnation}) continue;
+    known.withdrawn = true;
+    if (options.on_withdraw && !known.worker.board->remote) options.on_withdraw(id, incarnation);
+  }
   note_workers();
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
+#include "actors/cluster/routing.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/introspection/instrumented.hpp"
 #include "actors/stream_table.hpp"
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -31,6 +33,9 @@ struct router_options {
   /// For a worker to accept or refuse: after its current step, which may be a long prefill on a slow machine.
   std::chrono::seconds submit_timeout{120};
   std::chrono::milliseconds tick{50};  ///< while streams wait
+  /// Told of this process's own workers, to offer them to other nodes. Empty: there is no cluster.
+  std::function<void(const announced_worker&)> on_announce;
+  std::function<void(std::uint64_t id, std::uint64_t incarnation)> on_withdraw;
 };
 
 /// A worker as the router knows it. A withdrawn one gets nothing new, but still hears of cancellations.
@@ -48,12 +53,15 @@ struct router_state {
     engine::request_id id = 0;
     std::uint32_t attempt = 0;
     caf::typed_response_promise<submit_receipt> accepted;  ///< pending until a worker has accepted
+    std::uint64_t prefix = 0;  ///< hash of the prompt's beginning: whose KV cache may have it
+    std::optional<std::uint64_t> refused_by{};  ///< tried another one for it already
   };
 
   router_actor::pointer self;
   router_options options;
   std::vector<routed_worker> workers;  ///< at most one a worker id
   bool draining = false;
+  cluster::retry_budget retries;
   std::minstd_rand random;
 
   stream_table streams;
@@ -79,6 +87,8 @@ struct router_state {
   bool any_worker() const;
   void note_workers();
   void pump();
+  const announced_worker* choose(const client& c);
+  bool retry_elsewhere(stream_table::key k);
   void schedule_tick();
   void send_to(stream_table::key k, const announced_worker& worker);
   void on_refusal(stream_table::key k, std::uint32_t attempt, const caf::error& error);
@@ -89,10 +99,6 @@ struct router_state {
   void forget(stream_table::key k);
   void publish();
 };
-
-/// The less loaded of two different candidates chosen at random ("power of two choices"): nearly as balanced
-/// as looking at all, without all clients running to the same one. Index into `loads`; nothing when empty.
-std::optional<std::size_t> choose_of_two(const std::vector<std::uint64_t>& loads, std::minstd_rand& random);
 
 /// Sends requests to workers and keeps their streams going when workers are lost (stream_table.hpp).
 router_actor::behavior_type router(instrumented_pointer<router_actor, router_state> self,

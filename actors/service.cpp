@@ -1,6 +1,8 @@
 #include "actors/service.hpp"
 
 #include "actors/aggregator_guard.hpp"
+#include "actors/cluster/cluster_actor.hpp"
+#include "actors/cluster/metrics.hpp"
 #include "actors/engine_drill.hpp"
 #include "actors/engine_supervisor.hpp"
 #include "actors/gpu_metrics.hpp"
@@ -18,6 +20,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -123,12 +126,19 @@ struct service::state {
   std::optional<caf::actor_system> system;
   aggregator_actor aggregator;
   router_actor router;
+  cluster_actor cluster;
+  /// The router is there before the cluster; what it tells of workers waits for it here.
+  std::shared_ptr<cluster_actor> cluster_link = std::make_shared<cluster_actor>();
+  std::shared_ptr<cluster::cluster_counters> cluster_counters = std::make_shared<cluster::cluster_counters>();
+  std::shared_ptr<net::peer_links> links;
   caf::actor root;
 
   std::shared_ptr<aggregation> make_aggregation(const inference_backend& backend) const;
   void declare_engine_faults();
   fault_outcome break_engine(const fault_request& fault);
   std::vector<child_spec> children(const inference_backend& backend);
+  tl::expected<void, std::string> open_links();
+  void start_cluster();
   void start_actors(const inference_backend& backend);
   template <class Handle>
   bool end(const Handle& handle, std::chrono::milliseconds limit);
@@ -174,6 +184,10 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
                              counters->resumed.load(relaxed), counters->abandoned.load(relaxed),
                              counters->quarantined.load(relaxed)};
   };
+  if (options.cluster) {
+    a.components.push_back({"cluster", false});
+    families.push_back(cluster::cluster_metrics(cluster_counters));
+  }
   a.metrics = std::move(families);
   a.on_event = log_event;
   return std::make_shared<aggregation>(std::move(a), store, std::chrono::steady_clock::now());
@@ -281,6 +295,50 @@ void service::state::declare_engine_faults() {
     options.faults->declare({name, help, [this](const fault_request& fault) { return break_engine(fault); }});
 }
 
+tl::expected<void, std::string> service::state::open_links() {
+  if (!options.cluster) return {};
+  auto opened = net::peer_links::open(*options.cluster->links);
+  if (!opened) return tl::unexpected(std::move(opened.error()));
+  links = std::move(*opened);
+  return {};
+}
+
+void service::state::start_cluster() {
+  const auto& settings = *options.cluster;
+  const auto port = links->port();
+  cluster::cluster_options c;
+  c.self.id = cluster::random_node_id();
+  c.self.model_hash = cluster::hash_model_file(options.model_path.string());
+  c.self.model = options.model_path.stem().string().substr(0, cluster::max_text_bytes);
+  c.self.build =
+      fmt::format("{} {}", options.build.version, options.build.git_sha).substr(0, cluster::max_text_bytes);
+  c.self.capacity =
+      static_cast<std::uint32_t>(options.generation.max_sequences + options.generation.max_queued);
+  const auto with_port = [](const std::string& host, std::uint16_t to) {
+    const bool bare_v6 = std::count(host.begin(), host.end(), ':') > 1 && !host.starts_with('[');
+    if (bare_v6) return fmt::format("[{}]:{}", host, to);
+    const auto colon = host.rfind(':');
+    const bool has_port = colon != std::string::npos && (host.front() != '[' || host[colon - 1] == ']');
+    return has_port ? host : fmt::format("{}:{}", host, to);
+  };
+  c.self.address = with_port(settings.advertise.empty() ? settings.links->address : settings.advertise, port);
+  c.seeds = settings.seeds;
+  if (!settings.dns.empty()) {
+    const auto name = with_port(settings.dns, port);
+    c.dns = net::host_part(name);
+    c.dns_port = static_cast<std::uint16_t>(std::strtoul(name.c_str() + name.rfind(':') + 1, nullptr, 10));
+  }
+  c.links = links;
+  c.router = router;
+  c.aggregator = aggregator;
+  c.counters = cluster_counters;
+  spdlog::info("cluster: this is {} at {}", cluster::to_string(c.self.id), c.self.address);
+  auto handler_self = c.self;
+  cluster = system->spawn<caf::detached>(cluster::cluster_member, std::move(c));
+  *cluster_link = cluster;
+  links->run(cluster::handler_for(cluster, handler_self));
+}
+
 void service::state::start_actors(const inference_backend& backend) {
   auto judged = make_aggregation(backend);
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
@@ -293,7 +351,16 @@ void service::state::start_actors(const inference_backend& backend) {
   r.resume.new_request_wait = options.replace_wait;
   r.resume.resume_wait = options.resume_wait;
   r.counters = streams;
+  if (links) {
+    r.on_announce = [to = cluster_link](const announced_worker& w) {
+      caf::anon_send(*to, announce_atom_v, w);
+    };
+    r.on_withdraw = [to = cluster_link](std::uint64_t id, std::uint64_t incarnation) {
+      caf::anon_send(*to, withdraw_atom_v, id, incarnation);
+    };
+  }
   router = system->spawn(actors::router, std::move(r));
+  if (links) start_cluster();
 
   supervisor_options s;
   s.name = "root supervisor";
@@ -337,6 +404,7 @@ tl::expected<std::unique_ptr<service>, std::string> service::start(service_optio
                                                                    inference_backend backend) {
   if (auto wrong = check_options(options)) return tl::unexpected(std::move(*wrong));
   auto s = std::make_unique<state>(std::move(options));
+  if (auto opened = s->open_links(); !opened) return tl::unexpected(std::move(opened.error()));
   s->config.emplace(s->options.scheduler_threads);
   s->system.emplace(*s->config);
   if (auto wrong = check_effective(*s->system, s->options.scheduler_threads))
@@ -354,6 +422,9 @@ void service::report(component_report report) {
 router_actor service::router() const {
   return state_->router;
 }
+cluster_actor service::cluster() const {
+  return state_->cluster;
+}
 caf::actor_system& service::system() noexcept {
   return *state_->system;
 }
@@ -369,7 +440,9 @@ void service::request_drain(bool draining) {
   if (draining) {
     caf::anon_send(state_->aggregator, drain_atom_v);
     caf::anon_send(state_->router, drain_atom_v);
+    if (state_->cluster) caf::anon_send(state_->cluster, drain_atom_v);
   } else {
+    if (state_->cluster) caf::anon_send(state_->cluster, undrain_atom_v);
     caf::anon_send(state_->router, undrain_atom_v);
     caf::anon_send(state_->aggregator, undrain_atom_v);
   }
@@ -396,6 +469,7 @@ void service::drain() {
   };
   ask(state_->aggregator, "aggregator");
   ask(state_->router, "router");
+  if (state_->cluster) ask(state_->cluster, "cluster");
 }
 
 bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::milliseconds hard_limit) {
@@ -403,8 +477,20 @@ bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::millis
   const hard_deadline guard(drain_deadline + hard_limit);
   drain();
   const bool drained = state_->wait_idle(drain_deadline);
+  if (state_->cluster) {
+    // Others' streams go back to their gateways before the workers end, which then go on elsewhere at once.
+    caf::scoped_actor self{*state_->system};
+    self->request(state_->cluster, control_timeout, stop_atom_v)
+        .receive([](bool) {}, [](const caf::error&) {});
+  }
   if (!drained) spdlog::warn("stop: {} requests are cut off", state_->streams->active.load());
   if (!state_->end(state_->root, hard_limit)) spdlog::error("stop: an actor does not end");
+  if (state_->cluster) {
+    state_->links->stop();
+    state_->end(state_->cluster, control_timeout);
+    state_->cluster = nullptr;
+    *state_->cluster_link = nullptr;
+  }
   state_->end(state_->router, control_timeout);
   state_->end(state_->aggregator, control_timeout);
   state_->root = nullptr;

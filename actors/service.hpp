@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/cluster/identity.hpp"
 #include "actors/gpu_supervisor.hpp"
 #include "actors/health.hpp"
 #include "actors/interfaces.hpp"
@@ -21,10 +22,22 @@
 #include <string>
 #include <vector>
 
+namespace bitnet::net {
+struct link_options;
+}
+
 namespace bitnet::actors {
 
 class fault_injection;
 struct inference_backend;
+
+/// This process as a node of a cluster.
+struct cluster_settings {
+  std::shared_ptr<const net::link_options> links;
+  std::string advertise;           ///< host or host:port; empty: where it listens
+  std::vector<std::string> seeds;  ///< host:port
+  std::string dns;                 ///< host or host:port
+};
 
 /// Everything that the actors need to know; apps/ fills it from the configuration.
 struct service_options {
@@ -36,6 +49,8 @@ struct service_options {
   std::size_t cpu_count = 0;              ///< usable CPUs, for cpu_usage_percent; 0: the affinity mask's
 
   build_info build;
+
+  std::optional<cluster_settings> cluster;  ///< nothing: it serves alone
 
   std::chrono::milliseconds startup_grace{5000};
   bool degraded_ok = false;
@@ -87,6 +102,9 @@ class service {
   /// Where requests go (interfaces.hpp). Lives as long as the service and outlives workers: keep this handle,
   /// never a worker's.
   router_actor router() const;
+
+  /// The cluster; invalid where there is none.
+  cluster_actor cluster() const;
 
   /// For actors of the application: they must have ended before `stop` returns control to the caller's own
   /// destructors; use `caf::scoped_actor` or spawn with `system().spawn`.

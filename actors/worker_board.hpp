@@ -29,6 +29,7 @@ struct worker_board {
 
   const std::uint64_t id;
   const std::uint64_t incarnation;
+  bool remote = false;  ///< of another node: a network lies between. Set before others see the board
 
   std::atomic<worker_phase> phase{worker_phase::starting};
   std::atomic<std::int64_t> busy_since_ns{0};  ///< steady clock; 0: not in the engine

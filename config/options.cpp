@@ -124,6 +124,51 @@ option duration_option(std::string key, milliseconds min, milliseconds max, std:
           [field](const server_config& c) { return format_duration(field(c)); }};
 }
 
+/// As text_option, but may be empty.
+template <class Field>
+option optional_text(std::string key, std::string hint, std::string help, Field field) {
+  return {std::move(key),
+          value_kind::text,
+          std::move(hint),
+          std::move(help),
+          [field](server_config& c, std::string_view text) -> parsed<void> {
+            field(c) = std::string{text};
+            return {};
+          },
+          [field](const server_config& c) { return field(c); }};
+}
+
+/// HOST:PORT,HOST:PORT, also in brackets and with quotes, as CAF writes lists.
+option seeds_option() {
+  auto set = [](server_config& c, std::string_view text) -> parsed<void> {
+    if (text.starts_with('[') && text.ends_with(']') &&
+        (text.size() < 3 || text[1] != '[' || text.find(',') != text.npos || text.find("]:") == text.npos))
+      text = text.substr(1, text.size() - 2);
+    std::vector<std::string> seeds;
+    while (!text.empty()) {
+      const auto comma = text.find(',');
+      auto one = text.substr(0, comma);
+      text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+      const auto is_frame = [](char x) { return x == ' ' || x == '"' || x == '\''; };
+      while (!one.empty() && is_frame(one.front())) one.remove_prefix(1);
+      while (!one.empty() && is_frame(one.back())) one.remove_suffix(1);
+      if (one.empty()) continue;
+      const auto colon = one.rfind(':');
+      if (colon == std::string_view::npos || colon == 0 || !parse_unsigned(one.substr(colon + 1), 1, 65535))
+        return tl::unexpected(fmt::format("must be HOST:PORT,HOST:PORT, not '{}'", one));
+      seeds.emplace_back(one);
+    }
+    c.cluster.seeds = std::move(seeds);
+    return {};
+  };
+  return {"cluster.seeds",
+          value_kind::text,
+          "[HOST:PORT,...]",
+          "nodes to look for others at",
+          set,
+          [](const server_config& c) { return fmt::format("[{}]", fmt::join(c.cluster.seeds, ",")); }};
+}
+
 /// auto, cpu, cuda or cuda:N.
 option device_option() {
   auto set = [](server_config& c, std::string_view text) -> parsed<void> {
@@ -252,6 +297,29 @@ std::vector<option> declare() {
                                FIELD(health.memory_degraded_percent)));
   all.push_back(percent_option("health.memory-unhealthy-percent", "memory use that counts as unhealthy",
                                FIELD(health.memory_unhealthy_percent)));
+
+  all.push_back(number_option("cluster.port", 0, 65535, "port where other nodes connect; 0: no cluster",
+                              FIELD(cluster.port)));
+  all.push_back(text_option("cluster.address", "ADDRESS", "address to listen on for other nodes",
+                            FIELD(cluster.address)));
+  all.push_back(optional_text("cluster.advertise", "HOST[:PORT]",
+                              "where other nodes reach this one, as its certificate names it; empty: "
+                              "cluster.address and cluster.port",
+                              FIELD(cluster.advertise)));
+  all.push_back(seeds_option());
+  all.push_back(optional_text("cluster.dns", "NAME[:PORT]",
+                              "name whose addresses are all nodes, looked up again and again; port: "
+                              "cluster.port",
+                              FIELD(cluster.dns)));
+  all.push_back(bool_option(
+      "cluster.insecure", "plaintext between nodes and no question who they are; else the three files below",
+      FIELD(cluster.insecure)));
+  all.push_back(optional_text("cluster.tls-certificate", "FILE", "PEM: this node's certificate",
+                              FIELD(cluster.tls_certificate)));
+  all.push_back(optional_text("cluster.tls-key", "FILE", "PEM: its private key", FIELD(cluster.tls_key)));
+  all.push_back(optional_text("cluster.tls-ca", "FILE",
+                              "PEM: the authority that signs the certificates of nodes",
+                              FIELD(cluster.tls_ca)));
 
   all.push_back(text_option("console.socket", "auto|off|PATH",
                             "socket for bitnet-console; auto: in the runtime directory",

@@ -62,6 +62,18 @@ struct server_config {
     double memory_unhealthy_percent = 90;
   } health;
 
+  struct cluster_section {
+    std::uint16_t port = 0;  ///< 0: no cluster
+    std::string address = "127.0.0.1";
+    std::string advertise;           ///< host or host:port; empty: address and port
+    std::vector<std::string> seeds;  ///< host:port
+    std::string dns;                 ///< host, or host:port; empty: none
+    bool insecure = false;
+    std::string tls_certificate;
+    std::string tls_key;
+    std::string tls_ca;
+  } cluster;
+
   struct console_section {
     std::string socket = "auto";  ///< auto, off, or a path
     std::string address = "127.0.0.1";

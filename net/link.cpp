@@ -91,7 +91,7 @@ void link::take(std::string frame) {
     greeted_ = true;
     deadline_.cancel();
     owner_.greeted(dialled_);
-    if (callbacks.opened) callbacks.opened(id_, !dialled_.empty(), std::move(frame));
+    if (callbacks.opened) callbacks.opened(id_, dialled_, std::move(frame));
   } else {
     unhandled_ += frame.size();
     if (callbacks.received) callbacks.received(id_, std::move(frame));

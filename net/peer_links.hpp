@@ -36,7 +36,8 @@ struct link_handler {
   /// The host that a greeting says its sender is reached at; empty: the greeting is refused. The peer's
   /// certificate must name it.
   std::function<std::string(const std::string& greeting)> host_of;
-  std::function<void(link_id, bool dialled, std::string greeting)> opened;
+  /// `dialled`: the address that was dialled; empty where the other side did.
+  std::function<void(link_id, std::string dialled, std::string greeting)> opened;
   std::function<void(link_id, std::string frame)> received;
   std::function<void(link_id, std::string why)> closed;
   std::function<void(std::vector<std::string> addresses)> resolved;

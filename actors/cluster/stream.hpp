@@ -78,6 +78,7 @@ class forwarded_stream {
   }
 
   std::uint32_t attempt() const noexcept { return attempt_; }
+  std::uint32_t next_seq() const noexcept { return next_seq_; }
 
  private:
   stream_options options_;

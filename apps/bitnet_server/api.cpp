@@ -21,6 +21,7 @@ namespace openai = http::openai;
 namespace {
 
 constexpr std::string_view models_prefix = "/v1/models/";
+constexpr const char* cluster_path = "/cluster";
 
 /// The client's hold on an actor that works for it.
 class actor_exchange : public http::api_exchange {
@@ -109,14 +110,25 @@ void answer_once(actors::instrumented_actor* self, const std::shared_ptr<api_con
     respond_error(*writer, body.error());
 }
 
+/// The cluster actor makes the document; an actor of its own waits for it.
+void answer_cluster(caf::event_based_actor* self, const actors::cluster_actor& cluster,
+                    const std::shared_ptr<http::response_writer>& writer) {
+  self->request(cluster, std::chrono::seconds(2), actors::status_atom_v)
+      .then([writer](std::string& body) { respond_json(*writer, std::move(body)); },
+            [writer](const caf::error& error) {
+              respond_error(*writer, to_api_error(actors::describe(error)));
+            });
+}
+
 }  // namespace
 
-std::vector<http::api_route> api_routes(bool with_faults) {
+std::vector<http::api_route> api_routes(bool with_faults, bool with_cluster) {
   std::vector<http::api_route> routes{
       {"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
       {"POST", "/v1/inference"},   {"GET", "/v1/models"},
       {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
       {"POST", "/detokenize"},     {"GET", "/openapi.json", http::route_access::open}};
+  if (with_cluster) routes.push_back({"GET", cluster_path, http::route_access::admin});
   if (with_faults) {
     routes.push_back({"GET", faults_path, http::route_access::admin});
     routes.push_back({"POST", faults_path, http::route_access::admin});
@@ -139,6 +151,9 @@ std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request requ
     auto exchange = system.spawn(completion_exchange, context_, std::move(call), std::move(writer));
     return std::make_unique<actor_exchange>(caf::actor_cast<caf::actor>(exchange));
   }
+  if (request.path == cluster_path)
+    return std::make_unique<actor_exchange>(
+        system.spawn(answer_cluster, context_->service.cluster(), std::move(writer)));
   if (faults_ && request.path == faults_path)
     return std::make_unique<actor_exchange>(
         system.spawn<caf::detached>(answer_fault, faults_, std::move(request), std::move(writer)));

@@ -18,7 +18,7 @@
 namespace bitnet::apps {
 
 /// The paths that api_dispatcher serves; those that break the server on purpose only `with_faults`.
-std::vector<http::api_route> api_routes(bool with_faults);
+std::vector<http::api_route> api_routes(bool with_faults, bool with_cluster);
 
 /// What the actors behind the API share. Outlives them: the service ends every actor before it is destroyed.
 struct api_context {

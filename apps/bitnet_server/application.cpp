@@ -16,6 +16,7 @@
 #include "http/server.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/team.hpp"
+#include "net/peer_links.hpp"
 
 #include <fmt/format.h>
 #include <prometheus/metric_family.h>
@@ -201,6 +202,29 @@ tl::expected<kernels::instruction_set, std::string> choose_kernels(const std::st
       fmt::format("engine.kernels: this machine cannot run {}; it can run {}", name, supported));
 }
 
+tl::expected<actors::cluster_settings, std::string> cluster_settings(
+    const config::server_config::cluster_section& c) {
+  if (!c.insecure && (c.tls_certificate.empty() || c.tls_key.empty() || c.tls_ca.empty()))
+    return tl::unexpected(std::string{
+        "cluster.port is set: name cluster.tls-certificate, cluster.tls-key and cluster.tls-ca, or "
+        "set cluster.insecure=true where nobody else can reach the network between the nodes"});
+  if (c.insecure)
+    spdlog::warn("cluster.insecure is on: whoever reaches {} port {} can read and send everything", c.address,
+                 c.port);
+  if (c.advertise.empty() && (c.address == "0.0.0.0" || c.address == "::"))
+    return tl::unexpected(
+        std::string{"cluster.advertise: name the host at which other nodes reach this one"});
+  net::link_options o;
+  o.address = c.address;
+  o.port = c.port;
+  o.insecure = c.insecure;
+  o.certificate_file = c.tls_certificate;
+  o.key_file = c.tls_key;
+  o.authority_file = c.tls_ca;
+  return actors::cluster_settings{std::make_shared<const net::link_options>(std::move(o)), c.advertise,
+                                  c.seeds, c.dns};
+}
+
 tl::expected<actors::service_options, std::string> service_options(const config::server_config& config,
                                                                    const request_counters& counters) {
   const auto isa = choose_kernels(config.engine.kernels);
@@ -220,6 +244,11 @@ tl::expected<actors::service_options, std::string> service_options(const config:
   o.build = {std::string{build.version},  std::string{build.git_sha},     std::string{build.git_branch},
              std::string{build.built_at}, std::string{build.compiler},    std::string{build.target},
              std::string{build.profile},  std::string{build.cuda_version}};
+  if (config.cluster.port != 0) {
+    auto cluster = cluster_settings(config.cluster);
+    if (!cluster) return tl::unexpected(cluster.error());
+    o.cluster = std::move(*cluster);
+  }
   o.startup_grace = config.health.startup_grace;
   o.degraded_ok = config.health.degraded_ok;
   o.memory_degraded_percent = config.health.memory_degraded_percent;
@@ -277,7 +306,7 @@ http::server_options server_options(const config::server_config& config) {
   o.access.requests_per_minute = config.access.requests_per_minute;
   o.access.max_concurrent = config.access.max_concurrent;
   o.access.cors_origins = config.access.cors_origins;
-  o.routes = api_routes(config.debug.fault_injection);
+  o.routes = api_routes(config.debug.fault_injection, config.cluster.port != 0);
   o.log = log_access;
   return o;
 }
@@ -436,7 +465,12 @@ int serve(const config::server_config& config) {
 
   front_end = server->get();
   access_health access{**service, **server, config};
-  const int signal = signals.wait([&] { access.reload(); }, [&] { access.report(); });
+  const int signal = signals.wait(
+      [&] {
+        access.reload();
+        if (const auto cluster = (*service)->cluster()) caf::anon_send(cluster, actors::reload_atom_v);
+      },
+      [&] { access.report(); });
   front_end = nullptr;
   if (const auto failure = loading.failure()) {
     console->reset();

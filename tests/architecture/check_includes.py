@@ -10,9 +10,10 @@ ALLOWED = {
     "kernels": set(),
     "config": set(),
     "engine": {"kernels"},
-    "actors": {"engine", "config", "kernels"},
+    "net": set(),
+    "actors": {"engine", "config", "kernels", "net"},
     "http": {"config"},
-    "apps": {"actors", "http", "config", "engine", "kernels"},
+    "apps": {"actors", "net", "http", "config", "engine", "kernels"},
 }
 # folder -> libraries that it must not see
 FORBIDDEN = {
@@ -20,6 +21,7 @@ FORBIDDEN = {
     "engine": re.compile(r"<(caf|boost/(asio|beast))"),
     "actors": re.compile(r"<boost/(asio|beast)"),
     "http": re.compile(r"<caf/"),
+    "net": re.compile(r"<caf/"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]+[>"])')
 

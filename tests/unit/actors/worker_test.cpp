@@ -392,15 +392,4 @@ BOOST_AUTO_TEST_CASE(full_workers_are_known_without_asking_them) {
   end(*this, w);
 }
 
-BOOST_AUTO_TEST_CASE(of_two_choices_the_less_loaded_wins) {
-  std::minstd_rand random;
-  BOOST_TEST(!choose_of_two({}, random));
-  BOOST_TEST(choose_of_two({5}, random).value() == 0U);
-  for (int i = 0; i < 100; ++i) BOOST_TEST(choose_of_two({9, 1}, random).value() == 1U);
-  std::vector<int> chosen(4);
-  for (int i = 0; i < 4000; ++i) ++chosen[choose_of_two({0, 0, 0, 9}, random).value()];
-  BOOST_TEST(chosen[3] == 0);  // never better than the other of its pair
-  for (int i = 0; i < 3; ++i) BOOST_TEST(chosen[i] > 1000);
-}
-
 BOOST_AUTO_TEST_SUITE_END()
