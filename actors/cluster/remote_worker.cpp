@@ -20,6 +20,9 @@ worker_actor::behavior_type remote_worker(worker_actor::pointer self, remote_wor
       [](start_atom) {},
       [](step_atom) {},
       [](canary_atom) {},
+      [](fault_atom, const fault_request&) -> caf::result<std::string> {
+        return make_error(error_code::invalid_request, "The worker is another node's: cause its faults there.");
+      },
       [board = std::move(options.board)](status_atom) {
         constexpr auto relaxed = std::memory_order_relaxed;
         return worker_status{board->id, board->incarnation, false, board->running.load(relaxed),
