@@ -63,15 +63,18 @@ void completion_answer::record_times(std::chrono::steady_clock::time_point now) 
   m.request_generation_tokens.record(static_cast<double>(used.completion_tokens));
 }
 
-/// Tokens of one choice have come.
-void completion_answer::note_tokens(completion_choice& choice) noexcept {
+/// `count` tokens of one choice have come. Those that came together share the time since the last ones; beside
+/// the first token of all, none has passed.
+void completion_answer::note_tokens(completion_choice& choice, std::size_t count) noexcept {
   const auto now = std::chrono::steady_clock::now();
   const auto seconds = [](auto d) { return std::chrono::duration<double>(d).count(); };
   if (!first_token_) {
     first_token_ = now;
     context_->metrics.time_to_first_token.record(seconds(now - started_));
   }
-  if (choice.last_token) context_->metrics.inter_token_latency.record(seconds(now - *choice.last_token));
+  const auto share = choice.last_token ? seconds(now - *choice.last_token) / static_cast<double>(count) : 0.0;
+  for (auto i = choice.last_token ? std::size_t{0} : std::size_t{1}; i < count; ++i)
+    context_->metrics.inter_token_latency.record(share);
   choice.last_token = now;
 }
 
@@ -259,7 +262,7 @@ void completion_answer::show(std::uint64_t exchange) {
 }
 
 bool completion_answer::take(completion_choice& choice, const std::vector<engine::sampled_token>& tokens) {
-  if (!tokens.empty()) note_tokens(choice);
+  if (!tokens.empty()) note_tokens(choice, tokens.size());
   choice.shown.add_tokens(tokens.size(), std::chrono::steady_clock::now());
   for (const auto& token : tokens) {
     choice.request.emitted.push_back(token.id);

@@ -93,7 +93,7 @@ class completion_answer {
   void write(std::string event);
   std::string render(const std::vector<http::openai::response_choice>& done) const;
   http::openai::usage_counts usage() const;
-  void note_tokens(completion_choice& choice) noexcept;
+  void note_tokens(completion_choice& choice, std::size_t count) noexcept;
   void describe_exchange();
   void record_times(std::chrono::steady_clock::time_point now) const noexcept;
 
