@@ -92,7 +92,8 @@ using cluster_actor = caf::typed_actor<
     // Itself, each 100 ms.
     caf::reacts_to<tick_atom>,
     // Router: workers of this process, to be offered to others.
-    caf::reacts_to<announce_atom, announced_worker>, caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
+    caf::reacts_to<announce_atom, announced_worker>,
+    caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
     // remote_worker (by the number that the cluster gave it): continue a sequence there. Delayed: the other
     // node answers, or does not for some time. Errors: the worker's, and worker_lost.
     caf::replies_to<submit_atom, std::uint64_t, engine::generation_request, std::uint32_t,

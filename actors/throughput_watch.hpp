@@ -11,7 +11,8 @@
 namespace bitnet::actors {
 
 struct throughput_watch_options {
-  double collapse = 25;  ///< times as slow as usual for its kind of step; clears below half. A starved CPU gives 10
+  double collapse =
+      25;  ///< times as slow as usual for its kind of step; clears below half. A starved CPU gives 10
   std::chrono::seconds sustained{20};  ///< for so long
   std::uint64_t min_steps = 3;         ///< an interval with fewer says nothing
   unsigned learning_intervals = 6;     ///< of a kind of step before it has a usual duration

@@ -51,7 +51,7 @@ struct generation_event {
 
 struct generation_options {
   std::shared_ptr<compute_device> device{};  ///< where forward passes run; null: on this CPU
-  std::size_t threads = 0;  ///< 0: what thread_count() chooses
+  std::size_t threads = 0;                   ///< 0: what thread_count() chooses
   kernels::instruction_set isa = kernels::best_instruction_set();
   std::size_t max_sequences = 16;   ///< decoded together
   std::size_t max_queued = 256;     ///< waiting; more are refused with queue_full

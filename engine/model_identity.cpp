@@ -111,8 +111,7 @@ std::vector<weight_region> weight_regions(const model_weights& weights) {
   if (weights.embedding) list.add("token_embd.weight", weights.embedding->bytes());
   list.add("output.weight", weights.head.bytes());
   if (weights.head.row_scales() != nullptr)
-    list.add("output.weight (scales)",
-             std::span(weights.head.row_scales(), weights.head.rows()));
+    list.add("output.weight (scales)", std::span(weights.head.row_scales(), weights.head.rows()));
   list.add("output_norm.weight", weights.output_norm);
   for (std::size_t b = 0; b < weights.blocks.size(); ++b) {
     const block_weights& block = weights.blocks[b];

@@ -21,7 +21,8 @@ worker_actor::behavior_type remote_worker(worker_actor::pointer self, remote_wor
       [](step_atom) {},
       [](canary_atom) {},
       [](fault_atom, const fault_request&) -> caf::result<std::string> {
-        return make_error(error_code::invalid_request, "The worker is another node's: cause its faults there.");
+        return make_error(error_code::invalid_request,
+                          "The worker is another node's: cause its faults there.");
       },
       [board = std::move(options.board)](status_atom) {
         constexpr auto relaxed = std::memory_order_relaxed;

@@ -74,7 +74,7 @@ class process_engine final : public inference_engine {
   engine_connection connection_;
   frame_channel channel_;
   std::shared_ptr<const engine::model> model_;  ///< its description: the weights are in the process
-  engine::grammar::schema_cache schemas_;                ///< to refuse bad schemas at once
+  engine::grammar::schema_cache schemas_;       ///< to refuse bad schemas at once
   std::size_t capacity_;                        ///< sequences that run or wait
   byte_writer out_;
   engine::generation_stats stats_;                    ///< as of the last batch

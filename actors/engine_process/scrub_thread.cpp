@@ -47,7 +47,8 @@ scrub_thread::~scrub_thread() {
 
 void scrub_thread::run(std::uint64_t bytes_per_second) {
   pthread_setname_np(pthread_self(), "scrub");
-  // Not SCHED_IDLE: on a busy machine it would keep a lock of malloc, which forward passes also need, for seconds.
+  // Not SCHED_IDLE: on a busy machine it would keep a lock of malloc, which forward passes also need, for
+  // seconds.
   setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), lowest_priority);
   const auto slices = std::max<std::uint64_t>(scrubber_.total_bytes() / slice_bytes, 1);
   const auto pause = std::max<std::chrono::nanoseconds>(

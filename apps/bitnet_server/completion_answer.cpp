@@ -63,8 +63,8 @@ void completion_answer::record_times(std::chrono::steady_clock::time_point now) 
   m.request_generation_tokens.record(static_cast<double>(used.completion_tokens));
 }
 
-/// `count` tokens of one choice have come. Those that came together share the time since the last ones; beside
-/// the first token of all, none has passed.
+/// `count` tokens of one choice have come. Those that came together share the time since the last ones;
+/// beside the first token of all, none has passed.
 void completion_answer::note_tokens(completion_choice& choice, std::size_t count) noexcept {
   const auto now = std::chrono::steady_clock::now();
   const auto seconds = [](auto d) { return std::chrono::duration<double>(d).count(); };

@@ -106,8 +106,8 @@ void start(coroutine& thread) {
   std::abort();
 }
 
-/// Each warp runs as far as it can before the next one does: what a barrier should have held back then happens
-/// too early.
+/// Each warp runs as far as it can before the next one does: what a barrier should have held back then
+/// happens too early.
 void run_block(bool backwards) {
   const std::size_t warps = run.warps.size();
   while (run.live > 0) {
