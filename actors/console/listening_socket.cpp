@@ -86,15 +86,6 @@ bool is_loopback(const sockaddr_storage& address) {
 
 }  // namespace
 
-descriptor::~descriptor() {
-  if (fd_ >= 0) close(fd_);
-}
-descriptor::descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-descriptor& descriptor::operator=(descriptor&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-
 tl::expected<descriptor, std::string> listen_unix(const std::string& path) {
   const auto fail = [&](const std::string& why) {
     return tl::unexpected(fmt::format("cannot listen on {}: {}", path, why));

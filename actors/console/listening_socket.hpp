@@ -1,5 +1,7 @@
 #pragma once
 
+#include "actors/descriptor.hpp"
+
 #include <tl/expected.hpp>
 
 #include <cstdint>
@@ -7,21 +9,7 @@
 
 namespace bitnet::console {
 
-/// A file descriptor with an owner.
-class descriptor {
- public:
-  descriptor() = default;
-  explicit descriptor(int fd) : fd_(fd) {}
-  ~descriptor();
-  descriptor(descriptor&& other) noexcept;
-  descriptor& operator=(descriptor&& other) noexcept;
-
-  int get() const noexcept { return fd_; }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
+using actors::descriptor;
 
 /// Listens at `path` with mode 0600. Missing parents are made for this user alone; a socket file without a
 /// listener is replaced, one with a listener is left alone and is an error.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "actors/engine_process/descriptor.hpp"
+#include "actors/descriptor.hpp"
 #include "actors/engine_process/wire.hpp"
 
 #include <chrono>

@@ -1,6 +1,6 @@
 #include "actors/engine_process/launcher.hpp"
 
-#include "actors/engine_process/descriptor.hpp"
+#include "actors/descriptor.hpp"
 #include "actors/engine_process/loader.hpp"
 
 #include <fcntl.h>
