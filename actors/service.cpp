@@ -489,9 +489,9 @@ bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::millis
     state_->links->stop();
     state_->end(state_->cluster, control_timeout);
     state_->cluster = nullptr;
-    *state_->cluster_link = nullptr;
   }
   state_->end(state_->router, control_timeout);
+  *state_->cluster_link = nullptr;  // the router reads it until its end
   state_->end(state_->aggregator, control_timeout);
   state_->root = nullptr;
   state_->engine = nullptr;
