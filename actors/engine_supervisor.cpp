@@ -81,7 +81,6 @@ void engine_supervisor_state::start_worker() {
   w.generation = options.generation;
   w.backend = options.backend;
   w.board = board;
-  w.active_streams = options.active_streams;
   w.on_started = [me = caf::actor_cast<caf::actor_addr>(self)] {
     // Not to keep this actor alive: the worker holds the function for as long as it lives.
     if (const auto supervisor = caf::actor_cast<engine_supervisor_actor>(me))

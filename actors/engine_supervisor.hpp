@@ -22,7 +22,6 @@ struct engine_supervisor_options {
   aggregator_actor aggregator;
   router_actor router;
   model_supervisor_actor model;
-  std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
   std::shared_ptr<watchdog>
       guard;  ///< acts where this actor would be too late; null in tests on virtual time
   std::chrono::milliseconds period{500};

@@ -49,14 +49,10 @@ worker_state::~worker_state() {
   if (engine != nullptr) engine->give_up();
 }
 
-worker_stream::worker_stream(token_sink_actor sink, engine::request_id request, std::uint32_t attempt,
-                             std::shared_ptr<std::atomic<std::uint64_t>> active)
-    : sink_(std::move(sink)), request_(request), attempt_(attempt), active_(std::move(active)) {
-  if (active_) active_->fetch_add(1, relaxed);
-}
+worker_stream::worker_stream(token_sink_actor sink, engine::request_id request, std::uint32_t attempt)
+    : sink_(std::move(sink)), request_(request), attempt_(attempt) {}
 
 worker_stream::~worker_stream() {
-  if (active_) active_->fetch_sub(1, relaxed);
   if (finished_) return;
   token_frame frame;
   frame.request = request_;
@@ -127,8 +123,7 @@ caf::result<submit_receipt> worker_state::submit(engine::generation_request requ
   request.id = sequence;
   if (auto accepted = engine->submit(std::move(request)); !accepted) return make_error(accepted.error());
 
-  streams.emplace(sequence,
-                  std::make_unique<worker_stream>(sink, client_id, attempt, options.active_streams));
+  streams.emplace(sequence, std::make_unique<worker_stream>(sink, client_id, attempt));
   auto& of_sink = by_sink[sink.address()];
   if (of_sink.empty()) self->monitor(sink);
   of_sink.insert(sequence);

@@ -19,8 +19,6 @@ struct worker_options {
   engine::generation_options generation;
   inference_backend backend;
   std::shared_ptr<worker_board> board;
-  /// Sequences in flight over all workers of the process; counted up and down by this one.
-  std::shared_ptr<std::atomic<std::uint64_t>> active_streams;
   std::function<void()> on_started;              ///< after the first canary, or the refusal; worker's thread
   std::chrono::milliseconds canary_check{1000};  ///< how often to see whether the canary is due
   std::chrono::seconds canary_idle{10};          ///< period of the canary while idle
@@ -30,8 +28,7 @@ struct worker_options {
 /// One accepted request. Whatever ends the worker, the sink gets its last frame: the destructor sends it.
 class worker_stream {
  public:
-  worker_stream(token_sink_actor sink, engine::request_id request, std::uint32_t attempt,
-                std::shared_ptr<std::atomic<std::uint64_t>> active);
+  worker_stream(token_sink_actor sink, engine::request_id request, std::uint32_t attempt);
   worker_stream(worker_stream&&) = delete;
   ~worker_stream();
 
@@ -50,7 +47,6 @@ class worker_stream {
   std::uint32_t seq_ = 0;
   engine::generation_usage usage_;
   bool finished_ = false;
-  std::shared_ptr<std::atomic<std::uint64_t>> active_;
 };
 
 struct worker_state {

@@ -17,7 +17,6 @@ namespace {
 
 struct worker_fixture : virtual_time {
   std::shared_ptr<fake_control> control = std::make_shared<fake_control>();
-  std::shared_ptr<std::atomic<std::uint64_t>> active = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::shared_ptr<worker_board> board;
 
   worker_actor start_worker(std::uint64_t id = 0, std::uint64_t incarnation = 1) {
@@ -26,7 +25,6 @@ struct worker_fixture : virtual_time {
     o.model = std::make_shared<engine::model>();
     o.backend = fake_backend(control);
     o.board = board;
-    o.active_streams = active;
     auto handle = system.spawn(worker, std::move(o));
     settle();  // it starts its engine before anybody can know of it
     return handle;
@@ -106,7 +104,7 @@ BOOST_AUTO_TEST_CASE(worker_streams_tokens_in_numbered_frames_with_one_last) {
   }
   BOOST_TEST((tokens_of(*frames) == std::vector<engine::token_id>{100, 101, 102}));
   BOOST_TEST(frames->back().usage.completion_tokens == 3U);
-  BOOST_TEST(active->load() == 0U);
+  BOOST_TEST(board->streams.load() == 0U);
   end(*this, w);
 }
 
@@ -180,7 +178,7 @@ BOOST_AUTO_TEST_CASE(cancelled_request_gets_one_last_frame) {
   BOOST_REQUIRE(!frames->empty());
   BOOST_TEST((frames->back().finish == engine::finish_reason::cancelled));
   BOOST_TEST(frames->size() <= 3U);
-  BOOST_TEST(active->load() == 0U);
+  BOOST_TEST(board->streams.load() == 0U);
   control->during_step = nullptr;
   end(*this, w);
 }
@@ -199,7 +197,7 @@ BOOST_AUTO_TEST_CASE(a_sink_that_ends_cancels_all_its_requests) {
   caf::anon_send(w, submit_atom_v, request_of(3, 2), std::uint32_t{1}, stays);
   settle();
   BOOST_TEST(control->cancelled.size() == 2U);
-  BOOST_TEST(active->load() == 0U);
+  BOOST_TEST(board->streams.load() == 0U);
   BOOST_TEST((tokens_of(*stays_frames) == std::vector<engine::token_id>{100, 101}));
   control->during_step = nullptr;
   end(*this, w);
@@ -231,7 +229,6 @@ BOOST_AUTO_TEST_CASE(a_worker_that_dies_gives_every_stream_its_last_frame) {
   BOOST_TEST((frames->back().finish == engine::finish_reason::failed));
   BOOST_TEST((frames->back().error == error_code::worker_lost));
   BOOST_TEST(frames->back().seq == 2U);
-  BOOST_TEST(active->load() == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(a_killed_worker_gives_every_stream_its_last_frame) {
