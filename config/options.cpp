@@ -125,19 +125,6 @@ option duration_option(std::string key, milliseconds min, milliseconds max, std:
 }
 
 /// As text_option, but may be empty.
-template <class Field>
-option optional_text(std::string key, std::string hint, std::string help, Field field) {
-  return {std::move(key),
-          value_kind::text,
-          std::move(hint),
-          std::move(help),
-          [field](server_config& c, std::string_view text) -> parsed<void> {
-            field(c) = std::string{text};
-            return {};
-          },
-          [field](const server_config& c) { return field(c); }};
-}
-
 /// HOST:PORT,HOST:PORT, also in brackets and with quotes, as CAF writes lists.
 option seeds_option() {
   auto set = [](server_config& c, std::string_view text) -> parsed<void> {
@@ -218,8 +205,8 @@ std::vector<option> declare() {
   all.push_back(number_option("http.max-connections", 1, 1'000'000,
                               "connections at once; more may only ask for health",
                               FIELD(http.max_connections)));
-  all.push_back(number_option("http.max-body-kb", 1, 1'048'576, "largest request body in KiB",
-                              FIELD(http.max_body_kb)));
+  all.push_back(
+      number_option("http.max-body-kb", 1, 4096, "largest request body in KiB", FIELD(http.max_body_kb)));
   all.push_back(duration_option("http.header-timeout", milliseconds{100}, hours{1},
                                 "time a client has to send a request", FIELD(http.header_timeout)));
   all.push_back(duration_option("http.idle-timeout", milliseconds{100}, hours{24},
@@ -302,24 +289,25 @@ std::vector<option> declare() {
                               FIELD(cluster.port)));
   all.push_back(text_option("cluster.address", "ADDRESS", "address to listen on for other nodes",
                             FIELD(cluster.address)));
-  all.push_back(optional_text("cluster.advertise", "HOST[:PORT]",
-                              "where other nodes reach this one, as its certificate names it; empty: "
-                              "cluster.address and cluster.port",
-                              FIELD(cluster.advertise)));
+  all.push_back(optional_text_option("cluster.advertise", "HOST[:PORT]",
+                                     "where other nodes reach this one, as its certificate names it; empty: "
+                                     "cluster.address and cluster.port",
+                                     FIELD(cluster.advertise)));
   all.push_back(seeds_option());
-  all.push_back(optional_text("cluster.dns", "NAME[:PORT]",
-                              "name whose addresses are all nodes, looked up again and again; port: "
-                              "cluster.port",
-                              FIELD(cluster.dns)));
+  all.push_back(optional_text_option("cluster.dns", "NAME[:PORT]",
+                                     "name whose addresses are all nodes, looked up again and again; port: "
+                                     "cluster.port",
+                                     FIELD(cluster.dns)));
   all.push_back(bool_option(
       "cluster.insecure", "plaintext between nodes and no question who they are; else the three files below",
       FIELD(cluster.insecure)));
-  all.push_back(optional_text("cluster.tls-certificate", "FILE", "PEM: this node's certificate",
-                              FIELD(cluster.tls_certificate)));
-  all.push_back(optional_text("cluster.tls-key", "FILE", "PEM: its private key", FIELD(cluster.tls_key)));
-  all.push_back(optional_text("cluster.tls-ca", "FILE",
-                              "PEM: the authority that signs the certificates of nodes",
-                              FIELD(cluster.tls_ca)));
+  all.push_back(optional_text_option("cluster.tls-certificate", "FILE", "PEM: this node's certificate",
+                                     FIELD(cluster.tls_certificate)));
+  all.push_back(
+      optional_text_option("cluster.tls-key", "FILE", "PEM: its private key", FIELD(cluster.tls_key)));
+  all.push_back(optional_text_option("cluster.tls-ca", "FILE",
+                                     "PEM: the authority that signs the certificates of nodes",
+                                     FIELD(cluster.tls_ca)));
 
   all.push_back(text_option("console.socket", "auto|off|PATH",
                             "socket for bitnet-console; auto: in the runtime directory",

@@ -228,7 +228,7 @@ void connection::open_exchange(admission place, request_target target, time_poin
   x.request.path = std::move(target.path);
   x.request.query = std::move(target.query);
   x.request.request_id = x.request_id;
-  x.request.headers = std::move(header.fields);
+  x.request.client = x.place.name();
   phase_ = phase::body;
   deadline_ = now + environment_.limits.body_timeout;
 }

@@ -70,7 +70,7 @@ struct api_request {
   std::string query;
   std::string body;
   std::string request_id;  ///< the client's x-request-id, or one of ours
-  header_list headers;     ///< names in lower case
+  std::string client;      ///< name of the API key; empty where none are configured
   std::string client_address;
 };
 

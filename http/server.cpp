@@ -131,18 +131,16 @@ std::size_t server::connection_limit() const noexcept {
 }
 
 tl::expected<void, std::string> server::reload() {
+  // All or nothing: the certificate is read first, and used only once the keys are in force.
   auto& shared = *state_->shared;
-  std::string problems;
-  if (auto ok = shared.access->reload(); !ok) problems = std::move(ok.error());
+  std::shared_ptr<const tls_context> tls;
   if (!shared.options.tls_certificate.empty()) {
     auto loaded = tls_context::load(shared.options.tls_certificate, shared.options.tls_key);
-    if (loaded) {
-      std::atomic_store(&shared.tls, std::move(*loaded));
-    } else {
-      problems += (problems.empty() ? "" : "; ") + loaded.error();
-    }
+    if (!loaded) return tl::make_unexpected(std::move(loaded.error()));
+    tls = std::move(*loaded);
   }
-  if (!problems.empty()) return tl::make_unexpected(std::move(problems));
+  if (auto read = shared.access->reload(); !read) return read;
+  if (tls) std::atomic_store(&shared.tls, std::move(tls));
   return {};
 }
 

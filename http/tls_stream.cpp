@@ -58,6 +58,8 @@ tl::expected<std::shared_ptr<const tls_context>, std::string> tls_context::load(
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_RELEASE_BUFFERS);
+  // An encrypted key is refused: OpenSSL would ask the terminal for its password and wait.
+  SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return 0; });
   SSL_CTX_set_alpn_select_cb(context, choose_protocol, nullptr);
   if (SSL_CTX_use_certificate_chain_file(context, certificate.c_str()) != 1)
     return tl::unexpected(fmt::format("http.tls-certificate: {} is no readable PEM certificate: {}",

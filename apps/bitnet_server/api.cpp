@@ -93,9 +93,7 @@ std::optional<completion_kind> kind_of(std::string_view path) {
 
 /// Clients are told apart by their key, and without one by their address.
 std::uint64_t client_of(const http::api_request& request) {
-  for (const auto& [name, value] : request.headers)
-    if (name == "authorization") return std::hash<std::string>{}(value);
-  return std::hash<std::string>{}(request.client_address);
+  return std::hash<std::string>{}(request.client.empty() ? request.client_address : request.client);
 }
 
 /// An actor that answers and ends.

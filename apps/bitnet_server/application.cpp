@@ -54,12 +54,11 @@ class termination_signals {
  public:
   termination_signals() {
     sigemptyset(&set_);
-    sigemptyset(&reload_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
-    sigaddset(&reload_, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &reload_, nullptr);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    sigset_t all = set_;
+    sigaddset(&all, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
   }
 
@@ -86,7 +85,6 @@ class termination_signals {
 
  private:
   sigset_t set_{};
-  sigset_t reload_{};
 };
 
 /// The engine of this machine, loading as configured. Where the very first load fails there is nothing to
@@ -471,8 +469,8 @@ int serve(const config::server_config& config) {
         if (const auto cluster = (*service)->cluster()) caf::anon_send(cluster, actors::reload_atom_v);
       },
       [&] { access.report(); });
-  front_end = nullptr;
   if (const auto failure = loading.failure()) {
+    front_end = nullptr;
     console->reset();
     (*server)->stop(milliseconds{0});
     (*service)->stop(milliseconds{0}, hard_stop);
@@ -481,6 +479,7 @@ int serve(const config::server_config& config) {
   spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   drain(**service, **server, counters, signals, config.drain.timeout);
   (*server)->stop(last_words);
+  front_end = nullptr;
   console->reset();
   (*service)->stop(milliseconds{0}, hard_stop);
   spdlog::info("stopped");

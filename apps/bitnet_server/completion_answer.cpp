@@ -251,7 +251,7 @@ void completion_answer::show(std::uint64_t exchange) {
     auto record = std::make_shared<actors::stream_record>();
     record->request = choice.request.id;
     record->answer = identity_.response.id;
-    record->kind = kind_ == completion_kind::text ? "completion" : "chat";
+    record->kind = kind_ == completion_kind::chat ? "chat" : "completion";
     record->streamed = parameters_.stream;
     record->prompt_tokens = choice.request.prompt.size();
     record->max_tokens = choice.request.max_tokens;

@@ -2,6 +2,7 @@
 
 #include "apps/bitnet_server/api_answers.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -11,6 +12,7 @@ namespace openai = http::openai;
 
 namespace {
 
+using steady_time = std::chrono::steady_clock::time_point;
 using self_pointer = actors::instrumented_pointer<exchange_actor, completion_answer>;
 
 /// More than a router takes to answer: it waits for a worker, and for the worker's current step, which may be
@@ -67,6 +69,17 @@ void on_frame(self_pointer self, const actors::router_actor& router, const actor
   }
 }
 
+/// When this exchange is to look again whether its stream is silent or its time over. CAF keeps an actor's
+/// memory until its last reminder, also where it ended long ago: so no reminder is set for hours ahead.
+void remind(self_pointer self, std::chrono::milliseconds ping_period, steady_time deadline) {
+  constexpr std::chrono::seconds longest{15};
+  if (ping_period.count() == 0 && deadline == steady_time::max()) return;
+  std::chrono::nanoseconds wait = ping_period.count() > 0 ? ping_period : longest;
+  wait =
+      std::clamp<std::chrono::nanoseconds>(deadline - self->clock().now(), std::chrono::nanoseconds(0), wait);
+  self->delayed_send(self, wait, actors::tick_atom::value);
+}
+
 }  // namespace
 
 exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared_ptr<api_context> context,
@@ -74,25 +87,26 @@ exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared
                                                   std::shared_ptr<http::response_writer> writer) {
   const auto router = context->service.router();
   const auto ping_period = context->ping_period;
+  steady_time deadline = steady_time::max();
   if (auto prepared = self->state.prepare(std::move(context), call, std::move(writer)); !prepared) {
     self->state.fail(prepared.error());
     self->quit();
   } else {
     self->state.show(self->id());
     for (auto& choice : self->state.choices()) submit(self, router, choice);
-    if (ping_period.count() > 0) self->delayed_send(self, ping_period, actors::tick_atom::value);
-    if (const auto timeout = self->state.timeout())
-      self->delayed_send(self, *timeout, actors::stop_atom::value);
+    if (const auto timeout = self->state.timeout()) deadline = self->clock().now() + *timeout;
+    remind(self, ping_period, deadline);
   }
   return {
       [self, router](const actors::token_frame& frame) { on_frame(self, router, frame); },
-      [self, ping_period](actors::tick_atom) {
-        self->state.ping();
-        self->delayed_send(self, ping_period, actors::tick_atom::value);
-      },
-      [self](actors::stop_atom) {
-        self->state.fail(deadline_exceeded());
-        self->quit();
+      [self, ping_period, deadline](actors::tick_atom) {
+        if (self->clock().now() >= deadline) {
+          self->state.fail(deadline_exceeded());
+          self->quit();
+          return;
+        }
+        if (ping_period.count() > 0) self->state.ping();
+        remind(self, ping_period, deadline);
       },
   };
 }

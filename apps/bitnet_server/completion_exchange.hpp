@@ -9,10 +9,9 @@
 
 namespace bitnet::apps {
 
-/// A token sink that also takes its own reminders: to keep a silent stream open, and that the request's time
-/// is over.
-using exchange_actor =
-    actors::token_sink_actor::extend<caf::reacts_to<actors::tick_atom>, caf::reacts_to<actors::stop_atom>>;
+/// A token sink that also takes its own reminders: to keep a silent stream open, and to see whether the
+/// request's time is over.
+using exchange_actor = actors::token_sink_actor::extend<caf::reacts_to<actors::tick_atom>>;
 
 /// The actor that answers one completion request: submits its choices to the router, takes their tokens and
 /// writes the answer. It ends with the answer, or by an exit message when the client is gone; the router,

@@ -21,7 +21,9 @@ class request_counters {
 
   void begin() noexcept {
     total_.fetch_add(1, std::memory_order_relaxed);
-    active_.fetch_add(1, std::memory_order_relaxed);
+    // The time without any request says nothing about how fast they end.
+    if (active_.fetch_add(1, std::memory_order_relaxed) == 0)
+      last_end_ns_.store(nanoseconds(std::chrono::steady_clock::now()), std::memory_order_relaxed);
   }
 
   void end(outcome result, std::chrono::steady_clock::duration duration) noexcept {
@@ -55,11 +57,15 @@ class request_counters {
   }
 
  private:
+  static std::int64_t nanoseconds(std::chrono::steady_clock::time_point time) noexcept {
+    return std::chrono::nanoseconds(time.time_since_epoch()).count();
+  }
+
   /// A moving average over about the last ten; ends that race may count as one.
   void note_end(std::chrono::steady_clock::time_point now) noexcept {
-    const auto ns = std::chrono::nanoseconds(now.time_since_epoch()).count();
+    const auto ns = nanoseconds(now);
     const auto last = last_end_ns_.exchange(ns, std::memory_order_relaxed);
-    if (last == 0 || ns < last) return;
+    if (ns < last) return;
     const auto gap = 1e-9 * static_cast<double>(ns - last);
     const auto mean = seconds_between_ends_.load(std::memory_order_relaxed);
     seconds_between_ends_.store(mean == 0 ? gap : mean + 0.1 * (gap - mean), std::memory_order_relaxed);
@@ -70,7 +76,7 @@ class request_counters {
   std::atomic<std::uint64_t> finished_{0};
   std::atomic<std::uint64_t> failed_{0};
   std::atomic<std::uint64_t> microseconds_{0};
-  std::atomic<std::int64_t> last_end_ns_{0};  ///< steady clock; 0: none yet
+  std::atomic<std::int64_t> last_end_ns_{0};  ///< steady clock; or when the first of those in flight began
   std::atomic<double> seconds_between_ends_{0};
 };
 
