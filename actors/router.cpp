@@ -1,5 +1,6 @@
 #include "actors/router.hpp"
 
+#include "actors/cluster/remote_worker.hpp"
 #include "actors/worker_board.hpp"
 
 #include <fmt/format.h>
@@ -87,7 +88,8 @@ caf::result<submit_receipt> router_state::submit(engine::generation_request requ
   return accepted;
 }
 
-const announced_worker* router_state::choose(const client& c) {
+const announced_worker* router_state::choose(const client& c, const engine::generation_request& wanted) {
+  const bool travels = cluster::fits_message(wanted);
   std::vector<cluster::route_candidate> candidates;
   std::vector<const announced_worker*> who;
   const auto now = self->clock().now();
@@ -95,6 +97,7 @@ const announced_worker* router_state::choose(const client& c) {
     if (!takes_requests(known)) continue;
     const auto& worker = known.worker;
     const auto& b = *worker.board;
+    if (b.remote && !travels) continue;
     const auto blocks = b.kv_blocks_total.load(relaxed);
     cluster::route_candidate r;
     r.worker = b.id;
@@ -131,7 +134,7 @@ void router_state::pump() {
   const auto now = self->clock().now();
   while (const auto k = streams.next(now)) {
     const auto& c = clients.at(*k);
-    if (const auto* chosen = choose(c))
+    if (const auto* chosen = choose(c, streams.find(*k)->request()))
       send_to(*k, *chosen);
     else if (!any_worker())
       break;

@@ -87,7 +87,7 @@ struct router_state {
   bool any_worker() const;
   void note_workers();
   void pump();
-  const announced_worker* choose(const client& c);
+  const announced_worker* choose(const client& c, const engine::generation_request& wanted);
   bool retry_elsewhere(stream_table::key k);
   void schedule_tick();
   void send_to(stream_table::key k, const announced_worker& worker);

@@ -130,6 +130,8 @@ struct service::state {
   /// The router is there before the cluster; what it tells of workers waits for it here.
   std::shared_ptr<cluster_actor> cluster_link = std::make_shared<cluster_actor>();
   std::shared_ptr<cluster::cluster_counters> cluster_counters = std::make_shared<cluster::cluster_counters>();
+  std::shared_ptr<cluster::published_cluster> published_cluster =
+      std::make_shared<cluster::published_cluster>();
   std::shared_ptr<net::peer_links> links;
   caf::actor root;
 
@@ -308,7 +310,7 @@ void service::state::start_cluster() {
   const auto port = links->port();
   cluster::cluster_options c;
   c.self.id = cluster::random_node_id();
-  c.self.model_hash = cluster::hash_model_file(options.model_path.string());
+  c.self.model_hash = cluster::hash_model(options.model_path.string(), settings.logits);
   c.self.model = options.model_path.stem().string().substr(0, cluster::max_text_bytes);
   c.self.build =
       fmt::format("{} {}", options.build.version, options.build.git_sha).substr(0, cluster::max_text_bytes);
@@ -332,6 +334,7 @@ void service::state::start_cluster() {
   c.router = router;
   c.aggregator = aggregator;
   c.counters = cluster_counters;
+  c.published = published_cluster;
   spdlog::info("cluster: this is {} at {}", cluster::to_string(c.self.id), c.self.address);
   auto handler_self = c.self;
   cluster = system->spawn<caf::detached>(cluster::cluster_member, std::move(c));
@@ -422,11 +425,17 @@ void service::report(component_report report) {
 router_actor service::router() const {
   return state_->router;
 }
+std::shared_ptr<const std::string> service::cluster_document() const {
+  return state_->published_cluster->latest();
+}
 cluster_actor service::cluster() const {
   return state_->cluster;
 }
 caf::actor_system& service::system() noexcept {
   return *state_->system;
+}
+bool service::on_gpu() const noexcept {
+  return state_->options.gpu && !state_->options.gpu->use.pci_bus_id.empty();
 }
 bool service::idle() const noexcept {
   return state_->streams->active.load() == 0;

@@ -37,6 +37,7 @@ struct cluster_settings {
   std::string advertise;           ///< host or host:port; empty: where it listens
   std::vector<std::string> seeds;  ///< host:port
   std::string dns;                 ///< host or host:port
+  std::string logits;              ///< how they are computed; nodes that differ would give other tokens
 };
 
 /// Everything that the actors need to know; apps/ fills it from the configuration.
@@ -104,6 +105,8 @@ class service {
   router_actor router() const;
 
   /// The cluster; invalid where there is none.
+  /// What GET /cluster shows, at most some tenths of a second old; null without a cluster. Never blocks.
+  std::shared_ptr<const std::string> cluster_document() const;
   cluster_actor cluster() const;
 
   /// For actors of the application: they must have ended before `stop` returns control to the caller's own
@@ -125,6 +128,9 @@ class service {
   /// Readiness answers 503 from now on, the router refuses new requests with error_code::draining, running
   /// ones go on. Any thread; returns once the published snapshot says so.
   void drain();
+
+  /// Whether the engine computes on a GPU.
+  bool on_gpu() const noexcept;
 
   /// True when no stream runs, is queued or waits for a worker.
   bool idle() const noexcept;

@@ -37,20 +37,23 @@ std::uint64_t first_incarnation() {
 
 }  // namespace
 
-std::uint64_t hash_model_file(const std::string& path) {
+std::uint64_t hash_model(const std::string& path, std::string_view settings) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return 0;
   const auto size = static_cast<std::uint64_t>(file.tellg());
   constexpr std::uint64_t places = 64;
   std::vector<char> block(16 * 1024);
   std::uint64_t hash = 0xCBF29CE484222325ULL ^ size;  // FNV-1a
+  const auto add = [&hash](char byte) {
+    hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3ULL;
+  };
+  std::for_each(settings.begin(), settings.end(), add);
   for (std::uint64_t i = 0; i <= places; ++i) {
     const auto last = size > block.size() ? size - block.size() : 0;
     file.clear();
     file.seekg(static_cast<std::streamoff>(last / places * i + (i == places ? last % places : 0)));
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    for (std::streamsize b = 0; b < file.gcount(); ++b)
-      hash = (hash ^ static_cast<unsigned char>(block[static_cast<std::size_t>(b)])) * 0x100000001B3ULL;
+    std::for_each(block.begin(), block.begin() + file.gcount(), add);
   }
   return hash == 0 ? 1 : hash;
 }
@@ -233,6 +236,7 @@ void cluster_state::connect_neighbours() {
     if (const auto* m = node->members().find(id)) dial(m->record.node->address, false);
   }
   std::erase_if(dialled, [this](const auto& d) { return now() - d.second > keep_unused; });
+  std::erase_if(reached, [this](const auto& r) { return !dialled.contains(r.first); });
   const auto& watched = node->watched();
   for (const auto& [link, p] : peers) {
     if (now() - p.since < keep_unused || std::binary_search(watched.begin(), watched.end(), p.id)) continue;
@@ -329,6 +333,7 @@ void cluster_state::tick() {
   connect_neighbours();
   sync_remotes();
   tick_streams(late);
+  options.published->publish(describe());
   if (!options.dns.empty() && (resolved == steady_time{} || time - resolved >= options.resolve_every)) {
     resolved = time;
     options.links->resolve(options.dns, options.dns_port);

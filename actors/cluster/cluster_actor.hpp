@@ -31,6 +31,20 @@ struct cluster_counters {
   std::atomic<std::uint64_t> lag_ms{0};     ///< by which own timers came late, in all
 };
 
+/// What GET /cluster shows, as it was at the last tick, for those who must not wait for an actor. The cluster
+/// actor publishes, any thread reads.
+class published_cluster {
+ public:
+  void publish(std::string document) {
+    std::atomic_store(&latest_, std::make_shared<const std::string>(std::move(document)));
+  }
+  /// Null before the first tick.
+  std::shared_ptr<const std::string> latest() const { return std::atomic_load(&latest_); }
+
+ private:
+  std::shared_ptr<const std::string> latest_;
+};
+
 struct cluster_options {
   node_description self;
   std::vector<std::string> seeds;
@@ -40,6 +54,7 @@ struct cluster_options {
   router_actor router;
   aggregator_actor aggregator;
   std::shared_ptr<cluster_counters> counters = std::make_shared<cluster_counters>();
+  std::shared_ptr<published_cluster> published = std::make_shared<published_cluster>();
   detector_options detector;
   stream_options streams;
   std::chrono::seconds resolve_every{5};
@@ -144,7 +159,7 @@ struct cluster_state {
                                                         std::uint32_t attempt);
   forwarded* find_forwarded(const node_id& from, std::uint64_t stream, std::uint32_t attempt);
   void send_frames(served& s);
-  void lose(std::uint64_t number, bool tell_worker);
+  void lose(std::uint64_t number, bool tell_worker, std::atomic<std::uint64_t>& count);
 };
 
 /// Needs a thread of its own: its timers must come in time while the scheduler's threads are busy.
@@ -155,7 +170,8 @@ cluster_actor::behavior_type cluster_member(instrumented_pointer<cluster_actor, 
 net::link_handler handler_for(const cluster_actor& cluster, const node_description& self);
 
 /// Of a sample of the file's contents that covers its head, its tail and places in between, so that two
-/// models of the same shape differ; 0 where it cannot be read. Milliseconds.
-std::uint64_t hash_model_file(const std::string& path);
+/// models of the same shape differ, and of `settings`, which say what else decides the tokens; 0 where the
+/// file cannot be read. Milliseconds.
+std::uint64_t hash_model(const std::string& path, std::string_view settings);
 
 }  // namespace bitnet::actors::cluster

@@ -49,8 +49,6 @@ std::string_view to_string(refusal reason) noexcept {
       return "model";
     case refusal::malformed:
       return "malformed";
-    case refusal::left:
-      return "left";
   }
   return "unknown";
 }
@@ -76,12 +74,12 @@ std::string explain(refusal reason, const node_description& ours, const node_des
           "this node speaks protocols {} to {}, the other {} to {}: upgrade one release at a time",
           ours.protocol_min, ours.protocol_max, theirs.protocol_min, theirs.protocol_max);
     case refusal::model:
-      return fmt::format("this node serves {} ({:016x}), the other {} ({:016x}): a cluster serves one model",
-                         ours.model, ours.model_hash, theirs.model, theirs.model_hash);
+      return fmt::format(
+          "this node serves {} ({:016x}), the other {} ({:016x}): a cluster serves one model, "
+          "with the same engine.lm-head",
+          ours.model, ours.model_hash, theirs.model, theirs.model_hash);
     case refusal::malformed:
       return "the greeting makes no sense";
-    case refusal::left:
-      return "the other node has left the cluster";
   }
   return {};
 }

@@ -36,7 +36,7 @@ struct node_description {
   node_id id;
   std::uint16_t protocol_min = cluster::protocol_min;
   std::uint16_t protocol_max = cluster::protocol_max;
-  std::uint64_t model_hash = 0;  ///< of the model file's contents; 0: not known (yet)
+  std::uint64_t model_hash = 0;  ///< of the model file and what else decides the tokens; 0: not known (yet)
   std::uint32_t capacity = 0;    ///< sequences that it runs or lets wait; 0: takes requests, computes none
   std::string model;             ///< name of the model
   std::string build;             ///< version and commit
@@ -45,7 +45,7 @@ struct node_description {
   bool operator==(const node_description&) const = default;
 };
 
-enum class refusal : std::uint8_t { none, itself, protocol, model, malformed, left };
+enum class refusal : std::uint8_t { none, itself, protocol, model, malformed };
 
 std::string_view to_string(refusal reason) noexcept;
 

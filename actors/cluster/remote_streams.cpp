@@ -68,7 +68,7 @@ caf::result<submit_receipt> cluster_state::submit(std::uint64_t number,
                             f.stream.credit(),
                             to_bytes(self->system(), request)};
   if (std::get<stream_submit>(m).request.size() + 64 > max_message_bytes)
-    return make_error(error_code::no_worker, "The request is too long for another node.");
+    return make_error(error_code::overloaded, "The request is too long for another node.");
   f.accepted = self->make_response_promise<submit_receipt>();
   auto promise = f.accepted;
   forwards.emplace(stream, std::move(f));
@@ -139,12 +139,12 @@ void cluster_state::on(const node_id& from, const stream_frame& m) {
     case forwarded_stream::verdict::drop:
       return;
     case forwarded_stream::verdict::lost:
-      return lose(m.stream, true);
+      return lose(m.stream, true, options.counters->lost);
     case forwarded_stream::verdict::deliver:
       break;
   }
   token_frame frame;
-  if (!from_bytes(self->system(), m.payload, frame)) return lose(m.stream, true);
+  if (!from_bytes(self->system(), m.payload, frame)) return lose(m.stream, true, options.counters->lost);
   frame.request = f->request;
   frame.attempt = m.attempt;
   frame.seq = m.seq;
@@ -172,12 +172,12 @@ void cluster_state::on(const node_id& from, const stream_alive& m) {
   }
 }
 
-void cluster_state::lose(std::uint64_t number, bool tell_worker) {
+void cluster_state::lose(std::uint64_t number, bool tell_worker, std::atomic<std::uint64_t>& count) {
   const auto found = forwards.find(number);
   if (found == forwards.end()) return;
   auto& f = found->second;
   if (tell_worker) send(remotes.at(f.remote).node, stream_cancel{number, f.stream.attempt()});
-  options.counters->lost.fetch_add(1, relaxed);
+  count.fetch_add(1, relaxed);
   if (f.accepted.pending())
     f.accepted.deliver(make_error(error_code::worker_lost, "The worker's node does not answer."));
   else
@@ -189,7 +189,7 @@ void cluster_state::lose_streams_on(const node_id& node_of) {
   std::vector<std::uint64_t> lost;
   for (const auto& [number, f] : forwards)
     if (remotes.at(f.remote).node == node_of) lost.push_back(number);
-  for (const auto number : lost) lose(number, false);
+  for (const auto number : lost) lose(number, false, options.counters->lost);
 }
 
 void cluster_state::tick_streams(std::chrono::nanoseconds late) {
@@ -199,10 +199,7 @@ void cluster_state::tick_streams(std::chrono::nanoseconds late) {
     if (late.count() > 0) f.stream.take_off(late);
     if (f.stream.stalled(time)) stalled.push_back(number);
   }
-  for (const auto number : stalled) {
-    options.counters->stalled.fetch_add(1, relaxed);
-    lose(number, true);
-  }
+  for (const auto number : stalled) lose(number, true, options.counters->stalled);
   if (time - alive_sent < options.streams.alive_every) return;
   alive_sent = time;
   std::map<node_id, stream_alive> words;
@@ -253,6 +250,8 @@ void cluster_state::on(const node_id& from, const stream_submit& m) {
             const auto why = actors::describe(e);
             send(s->second.gateway, stream_refuse{s->second.stream, s->second.attempt,
                                                   static_cast<std::uint8_t>(why.code), why.message});
+            // Also after a time-out: the worker may still take it.
+            self->send(s->second.worker, cancel_atom_v, static_cast<engine::request_id>(number));
             serves.erase(s);
           });
 }

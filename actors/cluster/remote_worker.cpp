@@ -1,5 +1,7 @@
 #include "actors/cluster/remote_worker.hpp"
 
+#include "actors/cluster/message.hpp"
+
 #include <utility>
 
 namespace bitnet::actors::cluster {
@@ -30,6 +32,14 @@ worker_actor::behavior_type remote_worker(worker_actor::pointer self, remote_wor
                              board->queued.load(relaxed)};
       },
   };
+}
+
+bool fits_message(const engine::generation_request& request) noexcept {
+  constexpr std::size_t other_fields = 1024;
+  const auto tokens = request.prompt.size() + request.emitted.size() + request.stop_tokens.size();
+  const auto bytes = tokens * sizeof(engine::token_id) + request.json_schema.size() +
+                     request.sampling.logit_bias.size() * sizeof(request.sampling.logit_bias.front());
+  return bytes + other_fields <= max_message_bytes;
 }
 
 }  // namespace bitnet::actors::cluster

@@ -18,4 +18,7 @@ struct remote_worker_options {
 /// way; ends with the node.
 worker_actor::behavior_type remote_worker(worker_actor::pointer self, remote_worker_options options);
 
+/// Whether a request can be sent to another node as it is now: see max_message_bytes.
+bool fits_message(const engine::generation_request& request) noexcept;
+
 }  // namespace bitnet::actors::cluster

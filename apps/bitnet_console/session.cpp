@@ -52,7 +52,6 @@ Looks inside a running bitnet-server, also where its actors hang. Without a COMM
 console; with one: its answer. "bitnet-console help" lists the commands of the server.
 
   --connect=WHERE     HOST:PORT, or the path of a socket; default: the only server on this machine
-  --node=NODE         for this node of the cluster, through the one connected to
   --json              answers as JSON, one line each; the schema is in docs/console.md
   --watch[=SECONDS]   again and again; default every 2 s
   --write             allow commands that change the server
@@ -243,12 +242,11 @@ exit_code session::help(const invocation& what) {
   std::string text = "Look:\n";
   for (const auto& c : server_.commands())
     if (!c.acts) text += fmt::format("  {:<10} {}\n", c.name, c.summary);
-  text += "  use        which node commands are for\n";
   text += fmt::format("\nAct{}:\n", write_ || what.write ? "" : " (start bitnet-console with --write)");
   for (const auto& c : server_.commands())
     if (c.acts) text += fmt::format("  {:<10} {}\n", c.name, c.summary);
   text +=
-      "\nhelp COMMAND tells its arguments. Behind any command: --json, --watch=SECONDS, --node=NODE.\n"
+      "\nhelp COMMAND tells its arguments. Behind any command: --json, --watch=SECONDS.\n"
       "In the console: Tab completes, the up key brings back, quit or Ctrl-D leaves.\n"
       "Where to begin: health --why, then hung, then top.\n";
   screen_.out(text);

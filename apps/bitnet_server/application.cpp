@@ -201,7 +201,8 @@ tl::expected<kernels::instruction_set, std::string> choose_kernels(const std::st
 }
 
 tl::expected<actors::cluster_settings, std::string> cluster_settings(
-    const config::server_config::cluster_section& c) {
+    const config::server_config& config) {
+  const auto& c = config.cluster;
   if (!c.insecure && (c.tls_certificate.empty() || c.tls_key.empty() || c.tls_ca.empty()))
     return tl::unexpected(std::string{
         "cluster.port is set: name cluster.tls-certificate, cluster.tls-key and cluster.tls-ca, or "
@@ -220,7 +221,7 @@ tl::expected<actors::cluster_settings, std::string> cluster_settings(
   o.key_file = c.tls_key;
   o.authority_file = c.tls_ca;
   return actors::cluster_settings{std::make_shared<const net::link_options>(std::move(o)), c.advertise,
-                                  c.seeds, c.dns};
+                                  c.seeds, c.dns, config.engine.lm_head};
 }
 
 tl::expected<actors::service_options, std::string> service_options(const config::server_config& config,
@@ -243,7 +244,7 @@ tl::expected<actors::service_options, std::string> service_options(const config:
              std::string{build.built_at}, std::string{build.compiler},    std::string{build.target},
              std::string{build.profile},  std::string{build.cuda_version}};
   if (config.cluster.port != 0) {
-    auto cluster = cluster_settings(config.cluster);
+    auto cluster = cluster_settings(config);
     if (!cluster) return tl::unexpected(cluster.error());
     o.cluster = std::move(*cluster);
   }

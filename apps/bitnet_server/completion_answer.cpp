@@ -375,6 +375,7 @@ std::string completion_answer::render(const std::vector<openai::response_choice>
   const auto seconds = [](auto duration) { return std::chrono::duration<double>(duration).count(); };
   openai::inference_figures figures;
   figures.tokens = usage().completion_tokens;
+  figures.on_gpu = context_->service.on_gpu();
   figures.seconds = seconds(std::chrono::steady_clock::now() - started_);
   figures.queue_seconds = seconds(queued_.value_or(std::chrono::steady_clock::duration::zero()));
   return openai::render_inference(done.front().text, figures);

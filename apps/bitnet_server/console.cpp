@@ -4,6 +4,7 @@
 #include "actors/console/socket_places.hpp"
 #include "config/options.hpp"
 
+#include <boost/json/parse.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -62,6 +63,71 @@ class single_node : public actors::cluster_view {
   actors::service& service_;
 };
 
+/// The cluster as its actor last described it; members go by their addresses.
+class described_cluster : public actors::cluster_view {
+ public:
+  explicit described_cluster(actors::service& service) : service_(service) {}
+
+  std::string self() const override {
+    for (const auto& member : described())
+      if (member.at("self").as_bool()) return address_of(member);
+    return {};
+  }
+
+  json::array members() const override {
+    json::array all;
+    for (const auto& m : described())
+      all.push_back({{"name", m.at("address")},
+                     {"state", m.at("state")},
+                     {"self", m.at("self")},
+                     {"incarnation", m.at("incarnation")},
+                     {"version", m.at("version")},
+                     {"model", m.at("model")}});
+    return all;
+  }
+
+  json::array routes() const override {
+    json::array all;
+    for (const auto& m : described()) {
+      json::object route{{"to", m.at("address")}, {"takes_requests", m.at("routed")}};
+      for (const auto* figure : {"running", "queued", "capacity"}) {
+        std::uint64_t sum = 0;
+        for (const auto& worker : m.at("workers").as_array())
+          sum += worker.at(figure).to_number<std::uint64_t>();
+        route[figure] = sum;
+      }
+      if (const auto time = round_trip_of(m)) route["round_trip_us"] = *time;
+      all.push_back(std::move(route));
+    }
+    return all;
+  }
+
+  std::function<std::optional<json::object>()> forward(const std::string&, const json::object&) override {
+    return {};
+  }
+
+  std::optional<double> round_trip_us(const std::string& node) const override {
+    for (const auto& m : described())
+      if (address_of(m) == node) return m.at("self").as_bool() ? std::optional(0.0) : round_trip_of(m);
+    return std::nullopt;
+  }
+
+ private:
+  json::array described() const {
+    const auto document = service_.cluster_document();
+    return document ? json::parse(*document).at("members").as_array() : json::array{};
+  }
+  static std::string address_of(const json::value& member) {
+    return std::string{member.at("address").as_string()};
+  }
+  static std::optional<double> round_trip_of(const json::value& member) {
+    const auto* const milliseconds = member.as_object().if_contains("round_trip_ms");
+    return milliseconds == nullptr ? std::nullopt : std::optional(1000 * milliseconds->to_number<double>());
+  }
+
+  actors::service& service_;
+};
+
 std::string node_name(std::uint16_t http_port) {
   std::array<char, 256> host{};
   if (gethostname(host.data(), host.size() - 1) != 0) return fmt::format("localhost:{}", http_port);
@@ -96,7 +162,10 @@ actors::console_sources sources_of(const config::server_config& config, std::uin
   s.facts = [&service] { return service.snapshots().facts(); };
   s.events = std::move(events);
   s.streams = std::move(streams);
-  s.cluster = std::make_shared<single_node>(node_name(http_port), service);
+  if (config.cluster.port != 0)
+    s.cluster = std::make_shared<described_cluster>(service);
+  else
+    s.cluster = std::make_shared<single_node>(node_name(http_port), service);
   s.settings = settings_of(config);
   s.drain = [&service](bool draining) { service.request_drain(draining); };
   s.cancel = [&service](std::uint64_t request) { service.request_cancel(request); };

@@ -188,7 +188,7 @@ std::string render_inference(std::string_view text, const inference_figures& fig
   document["inference_time_ms"] = static_cast<std::uint64_t>(figures.seconds * 1e3);
   document["tokens_per_second"] =
       figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0;
-  document["device_used"] = "Cpu";
+  document["device_used"] = figures.on_gpu ? "Cuda" : "Cpu";
   document["quantization_type"] = "W1.58A8";
   document["batch_id"] = nullptr;
   document["batch_size"] = nullptr;

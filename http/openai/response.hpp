@@ -96,6 +96,7 @@ struct inference_figures {
   std::uint64_t tokens = 0;
   double seconds = 0;        ///< from the request to the end
   double queue_seconds = 0;  ///< of those, before a worker took it
+  bool on_gpu = false;
 };
 
 /// POST /v1/inference.
