@@ -52,11 +52,6 @@ std::optional<console_request> parse(const json::object& from) {
       if (!short_string(&value)) return std::nullopt;
     request.options = options->get_object();
   }
-  if (from.contains("node")) {
-    const auto node = short_string(from.if_contains("node"));
-    if (!node) return std::nullopt;
-    request.node = *node;
-  }
   if (const auto* write = from.if_contains("write")) {
     if (!write->is_bool()) return std::nullopt;
     request.write = write->get_bool();
@@ -140,17 +135,6 @@ json::object command_dispatcher::envelope(const std::string& command, const comm
   return answer;
 }
 
-console::reply command_dispatcher::forward(const console_request& request, const json::object& from) const {
-  command_result nothing;
-  nothing.partial = true;
-  auto later = sources_.cluster->forward(request.node, from);
-  nothing.error = later
-                      ? fmt::format("node {} did not answer within {} s", printable(request.node),
-                                    act_patience.count() / 1000)
-                      : fmt::format("there is no node {} to ask; nodes lists them", printable(request.node));
-  return {envelope(request.command, nothing), std::move(later), act_patience};
-}
-
 console::reply command_dispatcher::answer(const json::object& from, const console::peer& peer) const {
   const auto request = parse(from);
   const auto refuse = [&](const std::string& command, std::string why) {
@@ -163,8 +147,6 @@ console::reply command_dispatcher::answer(const json::object& from, const consol
   if (command == nullptr)
     return refuse(printable(request->command),
                   fmt::format("there is no command {}; help lists them", printable(request->command)));
-  const bool elsewhere = !request->node.empty() && request->node != sources_.cluster->self();
-  if (!command->acts && elsewhere) return forward(*request, from);
   if (!command->acts) return {envelope(request->command, command->run(sources_, *request)), nullptr, {}};
 
   const auto audit = [&](std::string_view outcome) {
@@ -181,10 +163,6 @@ console::reply command_dispatcher::answer(const json::object& from, const consol
   if (!request->write) {
     audit("refused, without --write");
     return refuse(request->command, "this changes the server; start bitnet-console with --write");
-  }
-  if (elsewhere) {
-    audit("forwarded to " + printable(request->node));
-    return forward(*request, from);
   }
   auto result = command->run(sources_, *request);
   audit(result.error.empty() ? "accepted" : result.error);

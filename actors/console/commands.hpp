@@ -50,7 +50,6 @@ struct console_request {
   std::string command;
   std::vector<std::string> words;  ///< arguments without a name
   boost::json::object options;     ///< strings by name
-  std::string node;                ///< that it is for; empty: this one
   bool write = false;              ///< the console was started with --write and the user said yes
 
   std::optional<std::string> option(std::string_view name) const;
@@ -91,7 +90,6 @@ class command_dispatcher {
 
  private:
   const console_command* find(std::string_view name) const;
-  console::reply forward(const console_request& request, const boost::json::object& from) const;
   boost::json::object node() const;
   boost::json::object envelope(const std::string& command, const command_result& result) const;
 

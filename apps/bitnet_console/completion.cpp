@@ -58,11 +58,10 @@ std::vector<std::string> completions(client& server, const std::string& before) 
   const bool naming = words->empty() || (words->size() == 1 && words->front() == "help");
   if (naming) {
     for (const auto& c : server.commands()) found.insert(c.name);
-    if (words->empty()) found.insert({"help", "quit", "use"});
+    if (words->empty()) found.insert({"help", "quit"});
     return {found.begin(), found.end()};
   }
-  if (words->front() == "use" || words->front() == "latency")
-    add_live(server, "nodes", "nodes", {"name"}, found);
+  if (words->front() == "latency") add_live(server, "nodes", "nodes", {"name"}, found);
   const auto* command = server.find(words->front());
   if (command == nullptr) return {found.begin(), found.end()};
   add_options(command->usage, found);

@@ -12,7 +12,7 @@ namespace bitnet::console {
 namespace {
 
 /// Options of commands that have a value, so that it may also stand behind a blank.
-constexpr std::array<std::string_view, 6> with_value{"by", "limit", "over", "after", "connect", "node"};
+constexpr std::array<std::string_view, 5> with_value{"by", "limit", "over", "after", "connect"};
 
 constexpr double default_watch = 2;
 
@@ -49,10 +49,6 @@ tl::expected<void, std::string> apply(invocation& to, const named& option) {
   }
   if (option.name == "connect") {
     to.connect = option.value;
-    return {};
-  }
-  if (option.name == "node") {
-    to.node = option.value;
     return {};
   }
   to.options.emplace_back(option.name, option.value.value_or("true"));

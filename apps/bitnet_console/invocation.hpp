@@ -18,7 +18,6 @@ struct invocation {
   std::vector<std::pair<std::string, std::string>> options;  ///< for the command itself
 
   std::optional<std::string> connect;  ///< socket path or HOST:PORT
-  std::optional<std::string> node;
   bool json = false;
   bool write = false;
   bool yes = false;

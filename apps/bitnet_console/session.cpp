@@ -74,12 +74,11 @@ exit_code session::misused(const std::string& why) {
 }
 
 std::string session::prompt() const {
-  return fmt::format("{}{} ", node(), write_ ? "#" : ">");
+  return fmt::format("{}{} ", server_.node(), write_ ? "#" : ">");
 }
 
 exit_code session::run(const invocation& what) {
   if (what.command == "help" || what.help) return help(what);
-  if (what.command == "use") return use(what);
   const auto* command = server_.find(what.command);
   if (command == nullptr)
     return misused(fmt::format("there is no command {}; help lists them", what.command));
@@ -104,7 +103,6 @@ json::object session::request_of(const invocation& what, const remote_command& c
   for (const auto& [name, value] : what.options) options[name] = value;
   json::object request{
       {"command", command.name}, {"arguments", std::move(words)}, {"options", std::move(options)}};
-  if (const auto node = what.node.value_or(node_); !node.empty()) request["node"] = node;
   if (command.acts) request["write"] = write_ || what.write;
   return request;
 }
@@ -122,7 +120,7 @@ bool session::confirmed(const invocation& what, const remote_command& command) {
   }
   std::string line = command.name;
   for (const auto& word : what.words) line += " " + word;
-  const auto reply = screen_.confirm(fmt::format("{} on {}? [y/N] ", line, what.node.value_or(node())));
+  const auto reply = screen_.confirm(fmt::format("{} on {}? [y/N] ", line, server_.node()));
   return reply == "y" || reply == "Y" || reply == "yes";
 }
 
@@ -209,24 +207,6 @@ exit_code session::follow(const invocation& what, const remote_command& command)
     }
     if (stopped_within(follow_period, screen_.interactive)) return exit_code::ok;
   }
-}
-
-exit_code session::use(const invocation& what) {
-  if (what.words.size() != 1) return misused("name a node; nodes lists them");
-  const auto answer = server_.ask({{"command", "nodes"}});
-  if (!answer) return unreachable(answer.error());
-  const auto* result = answer->if_contains("result");
-  const auto* nodes =
-      result != nullptr && result->is_object() ? result->get_object().if_contains("nodes") : nullptr;
-  if (nodes != nullptr && nodes->is_array())
-    for (const auto& each : nodes->get_array()) {
-      const auto* name = each.is_object() ? each.get_object().if_contains("name") : nullptr;
-      if (name == nullptr || !name->is_string() || name->get_string() != what.words.front()) continue;
-      node_ = what.words.front();
-      screen_.out(fmt::format("commands are for {} now\n", node_));
-      return exit_code::ok;
-    }
-  return misused(fmt::format("there is no node {}; nodes lists them", what.words.front()));
 }
 
 exit_code session::help(const invocation& what) {

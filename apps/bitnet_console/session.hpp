@@ -32,14 +32,11 @@ class session {
 
   /// Before the prompt of the interactive console.
   std::string prompt() const;
-  /// Which node further commands are for.
-  const std::string& node() const noexcept { return node_.empty() ? server_.node() : node_; }
 
  private:
   exit_code once(const invocation& what, const remote_command& command);
   exit_code repeat(const invocation& what, const remote_command& command, double seconds);
   exit_code follow(const invocation& what, const remote_command& command);
-  exit_code use(const invocation& what);
   exit_code help(const invocation& what);
   exit_code show(const invocation& what, const boost::json::object& answer, bool with_header);
   bool confirmed(const invocation& what, const remote_command& command);
@@ -51,7 +48,6 @@ class session {
   client& server_;
   terminal screen_;
   bool write_;
-  std::string node_;
 };
 
 /// Waits for `seconds`, or less: returns true where the user wants to stop (q, Enter or Ctrl-C on a

@@ -50,10 +50,6 @@ class single_node : public actors::cluster_view {
                          {"queue_capacity", e.queue_capacity}}};
   }
 
-  std::function<std::optional<json::object>()> forward(const std::string&, const json::object&) override {
-    return {};
-  }
-
   std::optional<double> round_trip_us(const std::string& node) const override {
     return node == name_ ? std::optional(0.0) : std::nullopt;
   }
@@ -100,10 +96,6 @@ class described_cluster : public actors::cluster_view {
       all.push_back(std::move(route));
     }
     return all;
-  }
-
-  std::function<std::optional<json::object>()> forward(const std::string&, const json::object&) override {
-    return {};
   }
 
   std::optional<double> round_trip_us(const std::string& node) const override {

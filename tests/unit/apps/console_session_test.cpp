@@ -123,10 +123,10 @@ BOOST_AUTO_TEST_CASE(json_is_the_answer_on_one_line) {
 }
 
 BOOST_AUTO_TEST_CASE(words_and_options_reach_the_server) {
-  run({"top", "rou", "--by", "depth", "--limit=3", "--node=n1"});
+  run({"top", "rou", "--by", "depth", "--limit=3"});
   BOOST_REQUIRE_EQUAL(requests.size(), 1U);
   BOOST_TEST((requests[0] == json::parse(R"({"command": "top", "arguments": ["rou"],
-      "options": {"by": "depth", "limit": "3"}, "node": "n1"})")));
+      "options": {"by": "depth", "limit": "3"}})")));
 }
 
 BOOST_AUTO_TEST_CASE(what_a_command_does_not_know_is_refused_here) {
@@ -163,11 +163,6 @@ BOOST_AUTO_TEST_CASE(help_names_every_command_of_the_server_and_how_to_begin) {
   BOOST_TEST((run({"help", "nothing"}) == exit_code::usage));
 }
 
-BOOST_AUTO_TEST_CASE(use_takes_nodes_that_are_there) {
-  BOOST_TEST((run({"use", "n2"}) == exit_code::ok));
-  BOOST_TEST((run({"use", "n3"}) == exit_code::usage));
-}
-
 BOOST_AUTO_TEST_CASE(completion_knows_commands_options_and_what_lives) {
   const auto has = [](const std::vector<std::string>& all, const std::string& one) {
     return std::find(all.begin(), all.end(), one) != all.end();
@@ -177,7 +172,7 @@ BOOST_AUTO_TEST_CASE(completion_knows_commands_options_and_what_lives) {
   const auto after_top = completions(*server, "top ");
   for (const auto* word : {"--by=depth", "--by=rate", "--limit=", "router", "7", "--json"})
     BOOST_TEST(has(after_top, word), word);
-  BOOST_TEST(has(completions(*server, "use "), "n2"));
+  BOOST_TEST(has(completions(*server, "latency "), "n2"));
   BOOST_TEST(completions(*server, "nonsense ").empty());
   BOOST_TEST(completions(*server, "ps \"open").empty());
 }

@@ -23,13 +23,6 @@ class fake_cluster : public cluster_view {
     return {{{"name", "n1"}, {"state", "alive"}}, {{"name", "n2"}, {"state", "alive"}}};
   }
   json::array routes() const override { return {}; }
-  std::function<std::optional<json::object>()> forward(const std::string& node,
-                                                       const json::object& request) override {
-    if (node != "n2") return {};
-    return [request]() -> std::optional<json::object> {
-      return json::object{{"forwarded", request.at("command")}};
-    };
-  }
   std::optional<double> round_trip_us(const std::string& node) const override {
     return node == "n2" ? std::optional(250.0) : std::nullopt;
   }
@@ -253,7 +246,6 @@ BOOST_AUTO_TEST_CASE(malformed_requests_are_refused) {
            {{"command", "ps"}, {"options", json::array{}}},
            {{"command", "ps"}, {"options", {{"by", 1}}}},
            {{"command", "ps"}, {"write", "yes"}},
-           {{"command", "ps"}, {"node", 1}},
            {{"command", std::string(10'000, 'x')}},
            {{"command", "ps"}, {"arguments", json::array(17, "x")}},
        })
@@ -311,15 +303,6 @@ BOOST_AUTO_TEST_CASE(log_levels_are_checked) {
   };
   BOOST_TEST(set("debug").at("result").at("done").as_bool());
   BOOST_TEST(error_of(set("loud")).find("loud is no level") != std::string::npos);
-}
-
-BOOST_AUTO_TEST_CASE(requests_for_other_nodes_are_forwarded) {
-  auto reply = reply_to({{"command", "ps"}, {"node", "n2"}});
-  BOOST_TEST(reply.now.at("partial").as_bool());
-  BOOST_TEST((reply.later().value().at("forwarded") == "ps"));
-  BOOST_TEST(error_of(reply_to({{"command", "ps"}, {"node", "n3"}}).now).find("no node n3") !=
-             std::string::npos);
-  BOOST_TEST(error_of(reply_to({{"command", "ps"}, {"node", "n1"}}).now).empty());
 }
 
 BOOST_AUTO_TEST_CASE(latency_is_of_all_nodes_or_one) {

@@ -27,9 +27,6 @@ class one_node : public cluster_view {
   std::string self() const override { return "here"; }
   json::array members() const override { return {}; }
   json::array routes() const override { return {}; }
-  std::function<std::optional<json::object>()> forward(const std::string&, const json::object&) override {
-    return {};
-  }
   std::optional<double> round_trip_us(const std::string&) const override { return std::nullopt; }
 };
 
