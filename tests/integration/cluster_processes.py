@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -125,11 +126,10 @@ class Cluster:
             f"node {index} serves {streams} streams of others")
 
     def moved(self, index: int) -> int:
-        """Streams of a node that went on elsewhere after their node was lost, since it started."""
-        for line in self.servers[index].get("/metrics").body.decode().splitlines():
-            if line.startswith("bitnet_cluster_lost_streams_total "):
-                return int(float(line.split()[1]))
-        raise AssertionError("no such metric")
+        """Streams of a node that went on elsewhere after their node was lost or fell silent, since it started."""
+        text = self.servers[index].get("/metrics").body.decode()
+        return sum(int(float(re.search(rf"^bitnet_cluster_{why}_streams_total (\S+)$", text, re.M)[1]))
+                   for why in ("lost", "stalled"))
 
     def wait_state(self, seen_by: int, of: int, state: str, seconds: float = 10):
         self.servers[seen_by].wait_until(
