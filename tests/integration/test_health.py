@@ -112,24 +112,37 @@ class HealthyServer(unittest.TestCase):
     def test_figures_move_under_work(self):
         before = self.server.get("/health").json()["metrics"]
         peak = {"active_requests": 0, "tokens_per_second": 0.0, "cpu_usage_percent": 0.0}
-        done = threading.Event()
+        enough, sent = threading.Event(), []
+
+        def active():
+            return self.server.get("/health").json()["metrics"]["active_requests"]
 
         def work():
-            for _ in range(3):
-                self.server.post("/v1/completions", LONG_REQUEST)
-            done.set()
+            while not enough.is_set():
+                sent.append(self.server.post("/v1/completions", LONG_REQUEST).status)
+                self.server.wait_until(lambda: active() == 0, 10, "a request that was answered is not active")
 
+        # Until every figure has moved: how long a request takes depends on the machine, how soon a figure
+        # follows does not.
         worker = threading.Thread(target=work)
         worker.start()
-        while not done.wait(0.03):
+
+        def moved():
             metrics = self.server.get("/health").json()["metrics"]
             for key in peak:
                 peak[key] = max(peak[key], metrics[key])
-        worker.join()
+            return all(value > 0 for value in peak.values())
+
+        try:
+            self.server.wait_until(moved, 30, f"every figure moves, the most seen: {peak}")
+        finally:
+            enough.set()
+            worker.join()
+        self.assertEqual(set(sent), {200})
 
         def counted():
             metrics = self.server.get("/health").json()["metrics"]
-            return metrics["total_requests"] >= before["total_requests"] + 3 and metrics["active_requests"] == 0
+            return metrics["total_requests"] == before["total_requests"] + len(sent) and metrics["active_requests"] == 0
 
         self.server.wait_until(counted, 5, "all requests are counted and none is active")
         after = self.server.get("/health").json()["metrics"]

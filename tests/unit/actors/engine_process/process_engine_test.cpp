@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <optional>
 #include <thread>
 
 using namespace bitnet;
@@ -142,9 +144,19 @@ BOOST_AUTO_TEST_CASE(a_failed_probe_is_a_value_and_no_loss) {
 
 BOOST_AUTO_TEST_CASE(a_cancelled_sequence_ends_with_its_last_event) {
   control->max_running = 1;
+  // The first step lasts until the command is on its way, and longer than the engine goes without looking for
+  // commands: however quick the machine, the sequence does not end by itself.
+  const auto commanded = std::make_shared<std::atomic<bool>>(false);
+  control->during_step = [commanded,
+                          begun = std::optional<std::chrono::steady_clock::time_point>()]() mutable {
+    const auto now = [] { return std::chrono::steady_clock::now(); };
+    if (!begun) begun = now();
+    while (!*commanded || now() - *begun < 5ms) std::this_thread::yield();
+  };
   serve();
   BOOST_REQUIRE(engine->submit(request(1, 2000)));
   engine->cancel(1);
+  *commanded = true;
   const auto events = run_until_idle();
   BOOST_REQUIRE(!events.empty());
   BOOST_TEST((events.back().finish == engine::finish_reason::cancelled));
