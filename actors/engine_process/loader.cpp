@@ -73,8 +73,11 @@ void wait_until_alone() {
 
 class loader {
  public:
-  loader(descriptor control, shared_object<loader_signs> signs)
-      : channel_(std::move(control)), signs_(std::move(signs)), child_ended_(child_signal()) {}
+  loader(descriptor control, shared_object<loader_signs> signs, device_opener open_device)
+      : channel_(std::move(control)),
+        signs_(std::move(signs)),
+        open_device_(std::move(open_device)),
+        child_ended_(child_signal()) {}
 
   int run() {
     while (channel_.status() == frame_channel::state::open) {
@@ -116,10 +119,13 @@ class loader {
   void corrupt(const frame& f);
   void reap();
   bool kill_engine();
+  engine::result<std::unique_ptr<inference_engine>> build_engine(const spawn_command& command,
+                                                                 engine_signs& signs);
   [[noreturn]] void become_engine(const spawn_command& command, descriptor socket, descriptor signs);
 
   frame_channel channel_;
   shared_object<loader_signs> signs_;
+  device_opener open_device_;
   descriptor child_ended_;
   byte_writer out_;
   std::shared_ptr<const engine::model> model_;
@@ -229,6 +235,19 @@ bool loader::kill_engine() {
   return true;
 }
 
+/// In the engine's process.
+engine::result<std::unique_ptr<inference_engine>> loader::build_engine(const spawn_command& command,
+                                                                       engine_signs& signs) {
+  auto options = command.options;
+  options.progress = &signs.progress;
+  if (!command.device.empty()) {
+    auto device = open_device_(command.device);
+    if (!device) return tl::unexpected(std::move(device.error()));
+    options.device = std::move(*device);
+  }
+  return create_generation_engine(model_, options, command.faults ? engine_faults::all : engine_faults::none);
+}
+
 void loader::become_engine(const spawn_command& command, descriptor socket, descriptor signs_memory) {
   // Whatever goes wrong from here on ends this process alone, and without the loader's destructors.
   prctl(PR_SET_NAME, "bitnet-engine");
@@ -241,10 +260,7 @@ void loader::become_engine(const spawn_command& command, descriptor socket, desc
   if (!signs) _exit(exit_failed);
   frame_channel channel(std::move(socket));
   try {
-    auto options = command.options;
-    options.progress = &(*signs)->progress;
-    auto engine =
-        create_generation_engine(model_, options, command.faults ? engine_faults::all : engine_faults::none);
+    auto engine = build_engine(command, **signs);
     if (!engine) {
       write(out_, engine.error());
       channel.send(frame_kind::refused, out_.bytes());
@@ -261,7 +277,7 @@ void loader::become_engine(const spawn_command& command, descriptor socket, desc
 
 }  // namespace
 
-int run_loader(int control_fd) {
+int run_loader(int control_fd, device_opener open_device) {
   ignore_group_signals();
   // The second line of defence: the first is the end of the control socket.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -270,7 +286,7 @@ int run_loader(int control_fd) {
     fmt::print(stderr, "bitnet-worker: this program is started by bitnet-server, not by hand\n");
     return exit_failed;
   }
-  return loader(descriptor(control_fd), std::move(*signs)).run();
+  return loader(descriptor(control_fd), std::move(*signs), std::move(open_device)).run();
 }
 
 }  // namespace bitnet::actors

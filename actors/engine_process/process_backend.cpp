@@ -47,6 +47,7 @@ class loader_host {
     command.options = options;
     command.options.progress = nullptr;
     command.options.profile = nullptr;
+    command.device = options_.device;
     command.faults = options_.faults != nullptr;
     command.scrub_bytes_per_second = options_.scrub_bytes_per_second;
     return loader->start_engine(model, command);

@@ -160,6 +160,7 @@ void write(byte_writer& out, const spawn_command& x) {
   out.put(o.isa);
   out.put(o.decode_wait_seconds);
   out.put(o.prefix_cache);
+  out.put(x.device);
   out.put(x.faults);
   out.put(x.scrub_bytes_per_second);
 }
@@ -171,6 +172,7 @@ void read(byte_reader& in, spawn_command& x) {
   o.isa = in.get_enum(last_instruction_set);
   o.decode_wait_seconds = in.get<double>();
   o.prefix_cache = in.get_bool();
+  x.device = in.get_string();
   x.faults = in.get_bool();
   x.scrub_bytes_per_second = in.get<std::uint64_t>();
 }

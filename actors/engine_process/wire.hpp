@@ -56,6 +56,7 @@ struct load_command {
 
 struct spawn_command {
   engine::generation_options options;  ///< the pointers in it do not travel
+  std::string device;                  ///< "cuda:N": opened by the engine process; empty: the CPU
   bool faults = false;                 ///< the engine obeys `fault`
   std::uint64_t scrub_bytes_per_second = 0;
 };

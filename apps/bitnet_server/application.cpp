@@ -91,11 +91,14 @@ class termination_signals {
 /// serve: the reason is kept and the server ends. A later failure shows in /health instead.
 class start_up {
  public:
-  actors::inference_backend wrap(actors::inference_backend backend, const config::server_config& config) {
+  actors::inference_backend wrap(actors::inference_backend backend, const config::server_config& config,
+                                 bool on_gpu) {
     const auto head = config.engine.lm_head == "f16" ? kernels::head_matrix::format::f16
                                                      : kernels::head_matrix::format::int8;
-    const auto decode =
-        engine::parse_decode_format(config.engine.decode_weights).value_or(engine::decode_format::automatic);
+    // A second copy for few tokens serves the CPU alone.
+    const auto decode = on_gpu ? engine::decode_format::two_bit
+                               : engine::parse_decode_format(config.engine.decode_weights)
+                                     .value_or(engine::decode_format::automatic);
     const auto isa =
         kernels::parse_instruction_set(config.engine.kernels).value_or(kernels::best_instruction_set());
     backend.load_model = [this, head, decode, isa, load = backend.load_model](
@@ -141,18 +144,19 @@ tl::expected<std::filesystem::path, std::string> find_worker(const config::serve
                   path.string(), std::strerror(errno)));
 }
 
-/// A GPU's engine runs in this process: its weights are in the device's memory, which no fork shares.
 tl::expected<actors::inference_backend, std::string> make_backend(const config::server_config& config,
                                                                   actors::fault_injection* faults,
                                                                   device_set& devices) {
-  if (devices.device)
-    return actors::on_device(actors::cpu_backend(faults != nullptr), std::move(devices.device),
-                             std::move(devices.loss));
-  if (config.engine.isolation == "thread") return actors::cpu_backend(faults != nullptr);
+  if (config.engine.isolation == "thread") {
+    auto here = actors::cpu_backend(faults != nullptr);
+    if (!devices.device) return here;
+    return actors::on_device(std::move(here), std::move(devices.device), std::move(devices.loss));
+  }
   auto worker = find_worker(config);
   if (!worker) return tl::unexpected(std::move(worker.error()));
   actors::process_backend_options options;
   options.worker_binary = std::move(*worker);
+  options.device = devices.name;
   options.faults = faults;
   return actors::process_backend(std::move(options));
 }
@@ -200,8 +204,7 @@ tl::expected<kernels::instruction_set, std::string> choose_kernels(const std::st
       fmt::format("engine.kernels: this machine cannot run {}; it can run {}", name, supported));
 }
 
-tl::expected<actors::cluster_settings, std::string> cluster_settings(
-    const config::server_config& config) {
+tl::expected<actors::cluster_settings, std::string> cluster_settings(const config::server_config& config) {
   const auto& c = config.cluster;
   if (!c.insecure && (c.tls_certificate.empty() || c.tls_key.empty() || c.tls_ca.empty()))
     return tl::unexpected(std::string{
@@ -429,13 +432,14 @@ int serve(const config::server_config& config) {
   options->metrics.push_back(metrics);
   if (faults)
     spdlog::warn("debug.fault-injection is on: whoever reaches /debug/faults can break this server");
-  auto devices = find_devices(config.engine.device);
+  auto devices = find_devices(config.engine.device, config.engine.isolation == "thread");
   if (!devices) return refuse(devices.error());
   options->gpu = std::move(devices->gpu);
   auto backend = make_backend(config, faults.get(), *devices);
   if (!backend) return refuse(backend.error());
   start_up loading;
-  auto service = actors::service::start(std::move(*options), loading.wrap(std::move(*backend), config));
+  auto service = actors::service::start(std::move(*options),
+                                        loading.wrap(std::move(*backend), config, !devices->name.empty()));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};

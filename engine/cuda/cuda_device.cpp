@@ -101,4 +101,13 @@ std::shared_ptr<compute_device> make_cuda_device(const kernels::cuda::device_inf
   return std::make_shared<cuda_device>(device, options);
 }
 
+result<std::shared_ptr<compute_device>> open_device(const std::string& name) {
+  const auto choice = choose_device(name, kernels::cuda::list_devices());
+  if (choice.device) return make_cuda_device(*choice.device);
+  return fail(error_code::internal,
+              fmt::format("{} cannot be had any more: {}; check the driver, or run with "
+                          "engine.device=cpu.",
+                          name, choice.reason));
+}
+
 }  // namespace bitnet::engine::cuda

@@ -31,4 +31,7 @@ struct cuda_options {
 std::shared_ptr<compute_device> make_cuda_device(const kernels::cuda::device_info& device,
                                                  const cuda_options& options = {});
 
+/// The device of this name, "cuda:N", or why it cannot be had.
+result<std::shared_ptr<compute_device>> open_device(const std::string& name);
+
 }  // namespace bitnet::engine::cuda

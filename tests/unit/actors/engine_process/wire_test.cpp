@@ -99,6 +99,7 @@ BOOST_AUTO_TEST_CASE(every_message_survives_the_way) {
   spawn.options.threads = 3;
   spawn.options.decode_wait_seconds = 0.75;
   spawn.options.prefix_cache = false;
+  spawn.device = "cuda:1";
   spawn.faults = true;
   spawn.scrub_bytes_per_second = 77;
   check_round_trip(spawn);
