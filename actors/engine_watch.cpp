@@ -48,6 +48,12 @@ double step_seconds_p99(const worker_board& board) noexcept {
   return *nth * 1e-6;
 }
 
+double expected_step_seconds(const worker_board& board) noexcept {
+  const auto measured = step_seconds_p99(board);
+  const bool full = board.steps.load(std::memory_order_relaxed) >= worker_board::step_ring_size;
+  return full ? measured : std::max(measured, board.step_floor);
+}
+
 worker_observation observe(const worker_board& board, std::uint64_t queue_capacity) {
   constexpr auto relaxed = std::memory_order_relaxed;
   worker_observation seen;
@@ -60,11 +66,13 @@ worker_observation observe(const worker_board& board, std::uint64_t queue_capaci
   seen.queued = board.queued.load(relaxed);
   seen.steps = board.steps.load(relaxed);
   seen.step_seconds = static_cast<double>(board.steps_us.load(relaxed)) * 1e-6;
+  seen.cpu_wait_seconds = std::chrono::duration<double>(board.engine->cpu_wait()).count();
   seen.kv_blocks_used = board.kv_blocks_used.load(relaxed);
   seen.prompt_tokens = board.prompt_tokens.load(relaxed);
   seen.generated_tokens = board.generated_tokens.load(relaxed);
   seen.finished_sequences = board.finished_sequences.load(relaxed);
   seen.failed_sequences = board.failed_sequences.load(relaxed);
+  seen.failed_steps = board.failed_steps.load(relaxed);
   seen.canary_runs = board.canary_runs.load(std::memory_order_acquire);
   seen.canary_ran_ns = board.canary_ran_ns.load(relaxed);
   seen.canary_hash = board.canary_hash.load(relaxed);
@@ -110,18 +118,29 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
   if (!work_moved_ || work != work_ || seen.running == 0) {
     work_ = work;
     work_moved_ = now;
+    passes_ = seen.passes;
   }
-  if (now - *work_moved_ > options_.livelock) {
+  // Tokens are counted when their pass is over, and a pass over a long prompt takes as long as it takes: it
+  // is the hang rule that says how long it may do nothing.
+  const bool computes = since(now, seen.last_progress_ns) < options_.pass_silence;
+  const bool turns = seen.passes - passes_ >= options_.livelock_passes;
+  if (now - *work_moved_ > options_.livelock && (turns || !computes)) {
     auto v = unhealthy("livelock", fmt::format("livelock: {} sequences run, but no token came for {:.0f} s",
                                                seen.running, seconds(now - *work_moved_)));
     v.replace = true;
     return v;
   }
+  return judge_queue(seen, computes, now);
+}
+
+std::optional<engine_verdict> engine_watch::judge_queue(const worker_observation& seen, bool computes,
+                                                        steady_time now) {
   if (seen.queued == 0 || seen.running > 0)
     queue_stalled_since_.reset();
   else if (!queue_stalled_since_)
     queue_stalled_since_ = now;
-  if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue) {
+  // The first pass of what was idle may be a long one; what it runs shows when it is over.
+  if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue && !computes) {
     auto v = unhealthy("deadlock", fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s",
                                                seen.queued, seconds(now - *queue_stalled_since_)));
     v.replace = true;
@@ -164,12 +183,12 @@ std::optional<engine_verdict> engine_watch::judge_canary(const worker_observatio
 std::optional<engine_verdict> engine_watch::judge_failures(const worker_observation& seen) {
   const auto failed = seen.failed_sequences - ended_.oldest().failed;
   const auto total = failed + (seen.finished_sequences - ended_.oldest().finished);
-  if (failed >= options_.failures_unhealthy && 2 * failed > total)
+  const auto bad_steps = seen.failed_steps - ended_.oldest().failed_steps;
+  if (bad_steps >= options_.failures_unhealthy && 2 * failed > total)
     return unhealthy("computations_fail",
                      fmt::format("{} of the last {} computations failed", failed, total));
-  const double percent = total < options_.error_rate_min_sequences
-                             ? 0
-                             : 100 * static_cast<double>(failed) / static_cast<double>(total);
+  const bool too_few = total < options_.error_rate_min_sequences || bad_steps < options_.failures_unhealthy;
+  const double percent = too_few ? 0 : 100 * static_cast<double>(failed) / static_cast<double>(total);
   if (error_rate_.update(percent))
     return degraded("error_rate", fmt::format("high error rate: {:.0f} % of the last {} computations failed",
                                               percent, total));
@@ -197,15 +216,16 @@ std::optional<engine_verdict> engine_watch::judge_kv(const worker_observation& s
 
 std::optional<engine_verdict> engine_watch::judge_throughput(const worker_observation& seen,
                                                              steady_time now) {
-  const auto slower = throughput_.update(
-      {seen.steps, seen.prompt_tokens + seen.generated_tokens, seen.kv_blocks_used, seen.step_seconds}, now);
+  const auto slower = throughput_.update({seen.steps, seen.prompt_tokens + seen.generated_tokens,
+                                          seen.kv_blocks_used, seen.step_seconds, seen.cpu_wait_seconds},
+                                         now);
   if (!slower) return std::nullopt;
   return degraded("throughput_collapse",
                   fmt::format("forward passes take {:.0f} times as long as usual", *slower));
 }
 
 engine_verdict engine_watch::judge(const worker_observation& seen, steady_time now) {
-  ended_.add(now, {seen.finished_sequences, seen.failed_sequences});
+  ended_.add(now, {seen.finished_sequences, seen.failed_sequences, seen.failed_steps});
   if (auto v = judge_start(seen)) return *v;
   // Each looks at every observation, so that windows stay complete; the worst that was found first counts.
   const auto hang = judge_hang(seen, now);

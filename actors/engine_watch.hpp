@@ -17,16 +17,19 @@ namespace bitnet::actors {
 
 struct engine_watch_options {
   hang_limits hang;
-  std::chrono::seconds livelock{30};            ///< steps without a token or a prefilled prompt token
-  std::chrono::seconds stalled_queue{10};       ///< sequences wait and none runs
-  std::chrono::seconds canary_overdue{90};      ///< no canary for this long
-  std::chrono::seconds failure_window{60};      ///< for failed computations
-  std::uint64_t failures_unhealthy = 3;         ///< failed computations within the window
-  std::uint64_t error_rate_min_sequences = 20;  ///< fewer in the window say nothing
+  std::chrono::seconds livelock{25};   ///< passes without a token or a prefilled prompt token, and at least
+  std::uint64_t livelock_passes = 64;  ///< so many: fewer may be one long prompt, or one computed again
+  std::chrono::seconds stalled_queue{7};    ///< sequences wait and none runs
+  std::chrono::seconds pass_silence{2};     ///< a pass that moved since then is under way
+  std::chrono::seconds canary_overdue{90};  ///< no canary for this long
+  std::chrono::seconds failure_window{60};  ///< for failed computations
+  /// Steps with failed computations within the window: one bad step takes a whole batch along.
+  std::uint64_t failures_unhealthy = 3;
+  std::uint64_t error_rate_min_sequences = 20;  ///< fewer in the window, or fewer bad steps, say nothing
   double error_rate_degraded_percent = 10;      ///< and clears below half of it
   double queue_degraded_ratio = 1.0;            ///< full
   double queue_clear_ratio = 0.75;
-  std::chrono::seconds kv_leak{5};  ///< an idle engine holds KV blocks for so long
+  std::chrono::seconds kv_leak{3};  ///< an idle engine holds KV blocks for so long
   throughput_watch_options throughput;
 };
 
@@ -42,11 +45,13 @@ struct worker_observation : life_signs {
   std::uint64_t generated_tokens = 0;
   std::uint64_t finished_sequences = 0;
   std::uint64_t failed_sequences = 0;
+  std::uint64_t failed_steps = 0;
   std::uint64_t canary_runs = 0;
   std::int64_t canary_ran_ns = 0;
   std::uint64_t canary_hash = 0;
   bool canary_failed = false;
-  double step_seconds = 0;  ///< sum of the durations of all steps
+  double step_seconds = 0;      ///< sum of the durations of all steps
+  double cpu_wait_seconds = 0;  ///< inference_engine::cpu_wait
   std::uint64_t kv_blocks_used = 0;
   std::optional<std::string> corrupted;  ///< weights that the engine found changed in memory
 };
@@ -81,11 +86,13 @@ class engine_watch {
   struct ended {
     std::uint64_t finished = 0;
     std::uint64_t failed = 0;
+    std::uint64_t failed_steps = 0;
   };
 
   std::optional<engine_verdict> judge_start(const worker_observation& seen) const;
   std::optional<engine_verdict> judge_hang(const worker_observation& seen, steady_time now) const;
   std::optional<engine_verdict> judge_progress(const worker_observation& seen, steady_time now);
+  std::optional<engine_verdict> judge_queue(const worker_observation& seen, bool computes, steady_time now);
   std::optional<engine_verdict> judge_canary(const worker_observation& seen, steady_time now);
   std::optional<engine_verdict> judge_failures(const worker_observation& seen);
   std::optional<engine_verdict> judge_load(const worker_observation& seen);
@@ -97,6 +104,7 @@ class engine_watch {
   std::optional<std::uint64_t> golden_;
   std::uint64_t work_ = 0;  ///< tokens delivered and prefilled when last seen to move
   std::optional<steady_time> work_moved_;
+  std::uint64_t passes_ = 0;  ///< then
   std::optional<steady_time> queue_stalled_since_;
   std::optional<steady_time> ready_since_;
   counter_window<ended> ended_;

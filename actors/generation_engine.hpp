@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/cpu_wait.hpp"
 #include "actors/inference_engine.hpp"
 
 #include <memory>
@@ -19,6 +20,8 @@ class generation_engine : public inference_engine {
   bool idle() const noexcept override { return loop_->idle(); }
   engine::generation_stats stats() const noexcept override { return loop_->stats(); }
   engine::progress& progress() noexcept override { return loop_->progress(); }
+  /// Of all threads of this process, which are more than the engine's where it shares it with a server.
+  std::chrono::nanoseconds cpu_wait() const noexcept override { return threads_cpu_wait(); }
   engine::result<std::uint64_t> probe_hash() override { return loop_->probe_hash(); }
 
  protected:

@@ -20,8 +20,9 @@ life_signs read_life_signs(const worker_board& board) noexcept {
   signs.killable = board.engine->killable();
   signs.busy_since_ns = board.busy_since_ns.load(relaxed);
   signs.last_progress_ns = board.engine->progress().last_progress_ns.load(relaxed);
+  signs.passes = board.engine->progress().step.load(relaxed);
   signs.heartbeat_ns = board.engine->heartbeat_ns();
-  signs.step_seconds_p99 = step_seconds_p99(board);
+  signs.step_seconds_p99 = expected_step_seconds(board);
   return signs;
 }
 

@@ -24,6 +24,7 @@ struct life_signs {
   bool killable = false;              ///< inference_engine::killable
   std::int64_t busy_since_ns = 0;     ///< the worker waits for the engine since then; 0: it does not
   std::int64_t last_progress_ns = 0;  ///< of a pass
+  std::uint64_t passes = 0;           ///< forward passes begun, also those that deliver nothing
   std::int64_t heartbeat_ns = 0;      ///< inference_engine::heartbeat_ns; 0: the engine has none
   double step_seconds_p99 = 0;
 };

@@ -1,6 +1,7 @@
 #include "actors/health_history.hpp"
 
 #include "actors/health_render.hpp"
+#include "actors/json_text.hpp"
 #include "actors/time_format.hpp"
 
 #include <boost/json.hpp>
@@ -17,21 +18,17 @@ std::string_view server_code(const health_snapshot& snapshot) {
   return snapshot.overall == health_status::healthy ? health_ok : "component";
 }
 
-boost::json::string text(std::string_view s) {
-  return boost::json::string(s.data(), s.size());
-}
-
 boost::json::object to_json(const health_event& e) {
   boost::json::object o;
   o["sequence"] = e.sequence;
-  o["timestamp"] = text(format_rfc3339(e.timestamp));
+  o["timestamp"] = json_text(format_rfc3339(e.timestamp));
   o["uptime_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(e.uptime).count();
-  o["component"] = text(e.component);
-  o["event"] = text(e.from ? "transition" : "note");
-  if (e.from) o["from"] = text(to_string(*e.from));
-  o["status"] = text(to_string(e.status));
-  o["code"] = text(e.code);
-  o["message"] = text(e.message);
+  o["component"] = json_text(e.component);
+  o["event"] = json_text(e.from ? "transition" : "note");
+  if (e.from) o["from"] = json_text(to_string(*e.from));
+  o["status"] = json_text(to_string(e.status));
+  o["code"] = json_text(e.code);
+  o["message"] = json_text(e.message);
   return o;
 }
 

@@ -1,5 +1,6 @@
 #include "actors/health_render.hpp"
 
+#include "actors/json_text.hpp"
 #include "actors/time_format.hpp"
 
 #include <boost/json.hpp>
@@ -35,34 +36,30 @@ rendered_answer answer(unsigned status, std::string_view type, std::string body,
   return result;
 }
 
-json::string text(std::string_view s) {
-  return json::string(s.data(), s.size());
-}
-
 json::object render_build(const build_info& build) {
   json::object o;
-  o["version"] = text(build.version);
-  o["git_sha"] = text(build.git_sha);
-  o["git_branch"] = text(build.git_branch);
-  o["build_timestamp"] = text(build.build_timestamp);
+  o["version"] = json_text(build.version);
+  o["git_sha"] = json_text(build.git_sha);
+  o["git_branch"] = json_text(build.git_branch);
+  o["build_timestamp"] = json_text(build.build_timestamp);
   // The names of the schema that we are compatible with, and then what they mean here.
-  o["rustc_version"] = text(build.compiler_version);
-  o["cargo_target"] = text(build.target);
-  o["cargo_profile"] = text(build.profile);
-  o["compiler_version"] = text(build.compiler_version);
-  o["target"] = text(build.target);
-  o["profile"] = text(build.profile);
-  if (!build.cuda_version.empty()) o["cuda_version"] = text(build.cuda_version);
+  o["rustc_version"] = json_text(build.compiler_version);
+  o["cargo_target"] = json_text(build.target);
+  o["cargo_profile"] = json_text(build.profile);
+  o["compiler_version"] = json_text(build.compiler_version);
+  o["target"] = json_text(build.target);
+  o["profile"] = json_text(build.profile);
+  if (!build.cuda_version.empty()) o["cuda_version"] = json_text(build.cuda_version);
   return o;
 }
 
 json::object render_component(const component_health& component) {
   using std::chrono::duration_cast;
   json::object o;
-  o["status"] = text(to_string(component.status));
-  o["message"] = text(component.message);
-  o["code"] = text(component.code);
-  o["last_check"] = text(format_rfc3339(component.last_check));
+  o["status"] = json_text(to_string(component.status));
+  o["message"] = json_text(component.message);
+  o["code"] = json_text(component.code);
+  o["last_check"] = json_text(format_rfc3339(component.last_check));
   o["response_time_ms"] = duration_cast<std::chrono::milliseconds>(component.response_time).count();
   o["response_time_us"] = duration_cast<std::chrono::microseconds>(component.response_time).count();
   return o;
@@ -84,9 +81,9 @@ std::string render_metrics(const health_metrics& m) {
 
 std::string status_body(health_status status, std::string_view timestamp, std::string_view reason = {}) {
   json::object o;
-  o["status"] = text(to_string(status));
-  o["timestamp"] = text(timestamp);
-  if (!reason.empty()) o["reason"] = text(reason);
+  o["status"] = json_text(to_string(status));
+  o["timestamp"] = json_text(timestamp);
+  if (!reason.empty()) o["reason"] = json_text(reason);
   return json::serialize(o);
 }
 
@@ -138,11 +135,11 @@ std::string render_health_json(const health_snapshot& snapshot) {
   json::object components;
   for (const auto& component : snapshot.components) components[component.name] = render_component(component);
   json::object o;
-  o["status"] = text(to_string(snapshot.overall));
-  o["timestamp"] = text(format_rfc3339(snapshot.timestamp));
+  o["status"] = json_text(to_string(snapshot.overall));
+  o["timestamp"] = json_text(format_rfc3339(snapshot.timestamp));
   o["uptime_seconds"] = std::chrono::duration_cast<std::chrono::seconds>(snapshot.uptime).count();
-  o["version"] = text(snapshot.build.version);
-  if (!snapshot.reason.empty()) o["reason"] = text(snapshot.reason);
+  o["version"] = json_text(snapshot.build.version);
+  if (!snapshot.reason.empty()) o["reason"] = json_text(snapshot.reason);
   o["draining"] = snapshot.draining;
   o["build"] = render_build(snapshot.build);
   o["components"] = std::move(components);

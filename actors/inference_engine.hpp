@@ -49,6 +49,10 @@ class inference_engine {
   static constexpr std::chrono::milliseconds sign_interval{250};
   /// False once the engine's process has ended.
   virtual bool alive() const noexcept { return true; }
+  /// The engine's process is stopped (SIGSTOP): its silence has a reason that will not go away by itself.
+  virtual bool stopped() const noexcept { return false; }
+  /// For how long its threads have waited for a CPU that others had, in all; 0: not known.
+  virtual std::chrono::nanoseconds cpu_wait() const noexcept { return {}; }
   /// Ends work that hangs: kills the process, or asks the pass to give up at the next layer.
   virtual void give_up() noexcept { progress().cancel.store(true, std::memory_order_relaxed); }
   /// give_up() ends the engine whatever it is doing, and another one costs little.

@@ -2,33 +2,54 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 namespace bitnet::actors {
 
 namespace {
 
 constexpr double learning_rate = 0.1;
+constexpr double busy_machine = 0.2;  ///< part of the time in which a thread waited for a CPU
 
 }  // namespace
+
+/// What a step of this kind takes at most, going by the kinds that are known: each part of a step grows with
+/// its tokens or with its context, or with neither. Nothing while no kind is known.
+std::optional<double> throughput_watch::expected(const kind& k) const {
+  std::optional<double> least;
+  for (const auto& [other, known] : usual_) {
+    if (known.intervals < options_.learning_intervals || known.seconds <= 0) continue;
+    const auto doublings = std::max({0, k.first - other.first, k.second - other.second});
+    const auto bound = std::ldexp(known.seconds, doublings);
+    least = least ? std::min(*least, bound) : bound;
+  }
+  return least;
+}
 
 /// How many times slower the steps since the last call were than usual; nothing where that is not known.
 std::optional<double> throughput_watch::measure(const work_done& now) {
   const auto steps = now.steps - last_->steps;
   if (now.steps < last_->steps || steps < options_.min_steps) return std::nullopt;
-  const auto seconds = (now.step_seconds - last_->step_seconds) / static_cast<double>(steps);
-  const auto tokens = (now.tokens - last_->tokens) / steps;
-  auto& known = usual_[{std::bit_width(tokens), std::bit_width(now.kv_blocks_used)}];
+  const auto took = now.step_seconds - last_->step_seconds;
+  const auto seconds = took / static_cast<double>(steps);
+  // Several threads may have waited at the same time, or between two steps: at most all of it.
+  const auto waited = std::clamp(now.cpu_wait_seconds - last_->cpu_wait_seconds, 0.0, took);
+  const kind k{std::bit_width((now.tokens - last_->tokens) / steps), std::bit_width(now.kv_blocks_used)};
+  const auto usually = expected(k);
+  const auto factor =
+      usually ? std::optional((seconds - waited / static_cast<double>(steps)) / *usually) : std::nullopt;
+  if (!factor || *factor < options_.collapse / 2) learn(usual_[k], seconds, waited < busy_machine * took);
+  return factor;
+}
+
+/// Not what is far too slow: a collapse must not become usual.
+void throughput_watch::learn(usual& known, double seconds, bool undisturbed) const {
   if (known.intervals < options_.learning_intervals) {
-    // The fastest: what is slow while it is learnt must not become usual.
     known.seconds = known.intervals == 0 ? seconds : std::min(known.seconds, seconds);
     ++known.intervals;
-    return std::nullopt;
+  } else if (undisturbed) {
+    known.seconds += learning_rate * (seconds - known.seconds);  // follows slow changes
   }
-  if (known.seconds <= 0) return std::nullopt;
-  const auto factor = seconds / known.seconds;
-  // Follows slow changes, but not a collapse.
-  if (factor < options_.collapse / 2) known.seconds += learning_rate * (seconds - known.seconds);
-  return factor;
 }
 
 std::optional<double> throughput_watch::update(const work_done& now, steady_time time) {

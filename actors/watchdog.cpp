@@ -43,7 +43,11 @@ void watch_round::look_at(watched& each, steady_time now) const noexcept {
   }
   const auto judged = each.rule.judge(read_life_signs(board), now);
   board.suspect.store(judged.suspect, relaxed);
-  if (judged.give_up && !board.given_up.exchange(true, relaxed)) board.engine->give_up();
+  // A process that was stopped needs no more time to show that it hangs.
+  const bool stopped = judged.suspect && board.engine->stopped();
+  if ((!judged.give_up && !stopped) || board.given_up.exchange(true, relaxed)) return;
+  board.hung.store(!stopped, relaxed);
+  board.engine->give_up();
 }
 
 watchdog::watchdog(hang_limits limits, std::chrono::milliseconds period)

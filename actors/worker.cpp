@@ -95,6 +95,9 @@ void worker_state::start() {
   };
   try {
     auto created = options.backend.create_engine(options.model, options.generation);
+    // One that died while it was built may well come to life at the next attempt; one that says no will not.
+    if (!created && created.error().code == engine::error_code::internal)
+      return self->quit(make_error(error_code::worker_lost, created.error().message));
     if (!created) return refuse(created.error().message);
     board.engine = std::move(*created);
   } catch (const std::bad_alloc&) {
@@ -184,10 +187,13 @@ void worker_state::step() {
     events = engine->step();
   }
   publish_step(began);
+  if (std::any_of(events.begin(), events.end(), is_failed_computation)) {
+    board.failed_steps.fetch_add(1, relaxed);
+    canary_wanted = true;  // one bad request, or a broken engine?
+  }
   for (auto& event : events) {
     if (is_failed_computation(event)) {
       board.failed_sequences.fetch_add(1, relaxed);
-      canary_wanted = true;  // one bad request, or a broken engine?
     } else if (event.finish == engine::finish_reason::stop || event.finish == engine::finish_reason::length) {
       board.finished_sequences.fetch_add(1, relaxed);
     }
@@ -231,6 +237,7 @@ void worker_state::run_canary() {
 void worker_state::run_canary_if_due() {
   self->delayed_send(self, options.canary_check, canary_atom_v);
   if (engine == nullptr) return;
+  publish_stats();
   const std::chrono::nanoseconds period = engine->idle() ? options.canary_idle : options.canary_busy;
   if (canary_wanted || self->clock().now() - last_canary >= period) run_canary();
 }

@@ -30,6 +30,8 @@ struct worker_board {
   const std::uint64_t id;
   const std::uint64_t incarnation;
   bool remote = false;  ///< of another node: a network lies between. Set before others see the board
+  /// What a step may take for all that is known from earlier incarnations, seconds. Set before others see it.
+  double step_floor = 0;
 
   std::atomic<worker_phase> phase{worker_phase::starting};
   std::atomic<std::int64_t> busy_since_ns{0};  ///< steady clock; 0: not in the engine
@@ -37,6 +39,7 @@ struct worker_board {
   // Written by the watchdog.
   std::atomic<bool> suspect{false};      ///< send it nothing new: its engine is silent, or gone
   std::atomic<bool> given_up{false};     ///< the engine was told to end
+  std::atomic<bool> hung{false};         ///< for its silence alone: it may have been merely slow
   std::atomic<bool> end_noticed{false};  ///< the engine's process has ended, the worker was told
 
   // Load.
@@ -55,6 +58,7 @@ struct worker_board {
   std::atomic<std::uint64_t> preemptions{0};
   std::atomic<std::uint64_t> finished_sequences{0};
   std::atomic<std::uint64_t> failed_sequences{0};  ///< failed computations, not cancellations
+  std::atomic<std::uint64_t> failed_steps{0};      ///< in which at least one failed
 
   // Canary: a forward pass with a known answer.
   std::atomic<std::uint64_t> canary_runs{0};
@@ -74,5 +78,8 @@ struct worker_board {
 
 /// 99th percentile of the durations in the ring, seconds; 0 before the first step. Takes no memory.
 double step_seconds_p99(const worker_board& board) noexcept;
+
+/// The same for a judgement of silence: until the ring is full, not below the board's step_floor.
+double expected_step_seconds(const worker_board& board) noexcept;
 
 }  // namespace bitnet::actors

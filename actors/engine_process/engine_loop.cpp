@@ -40,6 +40,7 @@ class engine_loop {
   using clock = std::chrono::steady_clock;
 
   void beat() {
+    signs_.kv_blocks_used.store(engine_.stats().kv_blocks_used, std::memory_order_relaxed);
     signs_.heartbeat_ns.store(clock::now().time_since_epoch().count(), std::memory_order_relaxed);
   }
 
@@ -50,6 +51,10 @@ class engine_loop {
     channel_.receive();
     while (auto f = channel_.next()) obey(std::move(*f));
     exchanged_ = clock::now();
+    if (exchanged_ - waits_measured_ >= inference_engine::sign_interval) {
+      signs_.cpu_wait_ns.store(engine_.cpu_wait().count(), std::memory_order_relaxed);
+      waits_measured_ = exchanged_;
+    }
     return channel_.status() == frame_channel::state::open;
   }
 
@@ -175,6 +180,7 @@ class engine_loop {
   byte_writer out_;
   std::uint64_t submissions_seen_ = 0;
   clock::time_point exchanged_{};
+  clock::time_point waits_measured_{};
   // Since the last flush.
   std::vector<engine::generation_event> pending_;
   std::uint64_t steps_ = 0;

@@ -4,11 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 namespace bitnet::actors {
@@ -27,7 +31,8 @@ process_engine::process_engine(engine_connection connection, std::shared_ptr<con
       model_(std::move(model)),
       schemas_(model_->tokens.get()),
       capacity_(options.max_sequences + options.max_queued),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      stat_(::open(fmt::format("/proc/{}/stat", connection_.pid).c_str(), O_RDONLY | O_CLOEXEC)) {}
 
 process_engine::~process_engine() {
   give_up();
@@ -172,6 +177,9 @@ std::vector<engine::generation_event> process_engine::step() {
 engine::generation_stats process_engine::stats() const noexcept {
   auto s = stats_;
   s.queued += submitted_ - submissions_seen_;
+  // What it holds without a sequence no frame tells.
+  if (sequences_.empty())
+    s.kv_blocks_used = connection_.signs->kv_blocks_used.load(std::memory_order_relaxed);
   return s;
 }
 
@@ -209,6 +217,16 @@ std::int64_t process_engine::heartbeat_ns() const noexcept {
 bool process_engine::alive() const noexcept {
   pollfd ended{connection_.process.get(), POLLIN, 0};
   return poll(&ended, 1, 0) == 0;
+}
+
+bool process_engine::stopped() const noexcept {
+  // "PID (NAME) STATE ...", and the name may hold anything.
+  std::array<char, 128> text{};
+  const auto got = ::pread(stat_.get(), text.data(), text.size() - 1, 0);
+  if (got <= 0) return false;
+  const std::string_view line(text.data(), static_cast<std::size_t>(got));
+  const auto name_end = line.rfind(") ");
+  return name_end != std::string_view::npos && line.substr(name_end + 2, 1) == "T";
 }
 
 void process_engine::give_up() noexcept {

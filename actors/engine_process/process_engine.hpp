@@ -55,6 +55,10 @@ class process_engine final : public inference_engine {
   engine::progress& progress() noexcept override { return connection_.signs->progress; }
   std::int64_t heartbeat_ns() const noexcept override;
   bool alive() const noexcept override;
+  bool stopped() const noexcept override;
+  std::chrono::nanoseconds cpu_wait() const noexcept override {
+    return std::chrono::nanoseconds(connection_.signs->cpu_wait_ns.load(std::memory_order_relaxed));
+  }
   void give_up() noexcept override;
   bool killable() const noexcept override { return true; }
   pid_t process_id() const noexcept override { return connection_.pid; }
@@ -85,6 +89,7 @@ class process_engine final : public inference_engine {
   std::optional<std::string> lost_;
   std::atomic<bool> given_up_{false};
   descriptor wake_;  ///< eventfd: give_up() was called
+  descriptor stat_;  ///< /proc/PID/stat, opened while the process was surely that one
 };
 
 }  // namespace bitnet::actors

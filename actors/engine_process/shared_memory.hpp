@@ -21,6 +21,11 @@ struct engine_signs {
   std::atomic<std::int64_t> heartbeat_ns{0};
   engine::progress progress;
 
+  /// As of the last heartbeat: an engine that has nothing to tell sends no frames.
+  std::atomic<std::uint64_t> kv_blocks_used{0};
+  /// inference_engine::cpu_wait, a quarter of a second old at most while it computes.
+  std::atomic<std::int64_t> cpu_wait_ns{0};
+
   std::atomic<std::uint64_t> scrub_rounds{0};  ///< all weights checked so often
   static constexpr std::size_t region_bytes = 96;
   char corrupted_region[region_bytes] = {};  ///< written before `corrupted`, terminated by 0
@@ -30,6 +35,9 @@ struct engine_signs {
 /// What a loader process shows.
 struct loader_signs {
   std::atomic<float> load_progress{0};  ///< [0, 1]
+  /// Grows at least once a second while the loader waits for commands.
+  std::atomic<std::uint64_t> beats{0};
+  std::atomic<bool> busy{true};  ///< with a command, or not begun yet: whoever sent it has a time limit
 };
 
 /// Anonymous memory of fixed size that can be handed to another process as a descriptor. It cannot be

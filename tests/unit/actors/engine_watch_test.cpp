@@ -149,17 +149,37 @@ BOOST_AUTO_TEST_CASE(a_canary_that_hangs_is_seen) {
   BOOST_TEST(v.message.find("hung: a canary") == 0U);
 }
 
-BOOST_AUTO_TEST_CASE(steps_without_tokens_are_a_livelock) {
+BOOST_AUTO_TEST_CASE(passes_without_tokens_are_a_livelock) {
   seen.running = 1;
   judge();
   engine_verdict v;
-  for (int i = 0; i <= 30; ++i) {
-    ++seen.steps;
+  for (int i = 0; i <= 25; ++i) {
+    seen.passes += 10;
+    seen.last_progress_ns = ns();
     v = judge_after(1s);
-    if (i < 30) BOOST_TEST(is(v, health_status::healthy), i);
+    if (i < 25) BOOST_TEST(is(v, health_status::healthy), i);
   }
   BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.code == "livelock");
   BOOST_TEST(v.replace);
+}
+
+BOOST_AUTO_TEST_CASE(sequences_that_run_without_any_pass_are_a_livelock) {
+  seen.running = 1;
+  judge();
+  BOOST_TEST(is(judge_after(25s), health_status::healthy));
+  BOOST_TEST(judge_after(1ms).code == "livelock");
+}
+
+BOOST_AUTO_TEST_CASE(a_few_long_passes_over_a_prompt_that_is_computed_again_are_no_livelock) {
+  seen.running = 1;
+  judge();
+  for (int i = 0; i < 120; ++i) {
+    if (i % 2 == 0) ++seen.passes;
+    seen.last_progress_ns = ns();
+    run_canary();
+    BOOST_TEST(is(judge_after(1s), health_status::healthy), i);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(tokens_now_and_then_are_no_livelock) {
@@ -174,11 +194,25 @@ BOOST_AUTO_TEST_CASE(tokens_now_and_then_are_no_livelock) {
 BOOST_AUTO_TEST_CASE(a_queue_that_waits_while_nothing_runs_is_a_deadlock) {
   seen.queued = 2;
   judge();
-  BOOST_TEST(is(judge_after(10s), health_status::healthy));
-  BOOST_TEST(is(judge_after(1ms), health_status::unhealthy));
-  BOOST_TEST(judge_after(51s).cannot_heal);
+  BOOST_TEST(is(judge_after(7s), health_status::healthy));
+  const auto v = judge_after(1ms);
+  BOOST_TEST(is(v, health_status::unhealthy));
+  BOOST_TEST(v.code == "deadlock");
+  BOOST_TEST(v.replace);
+  BOOST_TEST(judge_after(54s).cannot_heal);
   seen.queued = 0;
   BOOST_TEST(is(judge(), health_status::healthy));
+}
+
+BOOST_AUTO_TEST_CASE(a_queue_that_waits_for_the_first_long_pass_is_no_deadlock) {
+  seen.queued = 2;
+  judge();
+  for (int i = 0; i < 60; ++i) {
+    seen.last_progress_ns = ns();
+    run_canary();
+    BOOST_TEST(is(judge_after(1s), health_status::healthy), i);
+  }
+  BOOST_TEST(judge_after(2s).code == "deadlock");
 }
 
 BOOST_AUTO_TEST_CASE(a_changed_hash_of_the_canary_is_unhealthy_at_once) {
@@ -215,9 +249,9 @@ BOOST_AUTO_TEST_CASE(an_overdue_canary_is_unhealthy) {
 
 BOOST_AUTO_TEST_CASE(one_failed_computation_is_the_requests_problem_three_are_the_engines) {
   judge();
-  seen.failed_sequences = 2;
+  seen.failed_sequences = seen.failed_steps = 2;
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
-  seen.failed_sequences = 3;
+  seen.failed_sequences = seen.failed_steps = 3;
   BOOST_TEST(is(judge_after(1s), health_status::unhealthy));
   run_canary();
   now += 62s;
@@ -226,23 +260,31 @@ BOOST_AUTO_TEST_CASE(one_failed_computation_is_the_requests_problem_three_are_th
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
 }
 
+BOOST_AUTO_TEST_CASE(one_bad_step_of_a_whole_batch_is_one_failure) {
+  judge();
+  seen.finished_sequences = 20;
+  seen.failed_sequences = 8;
+  seen.failed_steps = 1;
+  BOOST_TEST(is(judge_after(1s), health_status::healthy));
+}
+
 BOOST_AUTO_TEST_CASE(a_high_error_rate_degrades_with_hysteresis) {
   judge();
-  seen.finished_sequences = 18;
-  seen.failed_sequences = 2;
+  seen.finished_sequences = 27;
+  seen.failed_sequences = seen.failed_steps = 3;
   auto v = judge_after(1s);
   BOOST_TEST(is(v, health_status::degraded));
   BOOST_TEST(v.takes_requests);
-  seen.finished_sequences = 38;  // 5 %: not below half of the threshold
+  seen.finished_sequences = 57;  // 5 %: not below half of the threshold
   BOOST_TEST(is(judge_after(1s), health_status::degraded));
-  seen.finished_sequences = 39;
+  seen.finished_sequences = 58;
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
 }
 
 BOOST_AUTO_TEST_CASE(few_requests_make_no_error_rate) {
   judge();
-  seen.finished_sequences = 17;
-  seen.failed_sequences = 2;
+  seen.finished_sequences = 16;
+  seen.failed_sequences = seen.failed_steps = 3;
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
 }
 
@@ -273,7 +315,7 @@ BOOST_AUTO_TEST_CASE(kv_blocks_that_an_idle_engine_keeps_are_a_leak) {
   seen.running = 0;
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
   run_canary();
-  BOOST_TEST(is(judge_after(4999ms), health_status::healthy));
+  BOOST_TEST(is(judge_after(2999ms), health_status::healthy));
   const auto v = judge_after(1ms);
   BOOST_TEST(is(v, health_status::degraded));
   BOOST_TEST(v.code == "kv_leak");

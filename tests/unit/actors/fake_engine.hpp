@@ -26,6 +26,7 @@ struct fake_control {
 
   // Engine.
   bool create_fails = false;
+  bool dies_at_start = false;
   std::size_t max_running = 2;
   std::size_t max_queued = 2;
   std::uint64_t hash = 0x1234;
@@ -168,6 +169,8 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
   };
   backend.create_engine = [control](std::shared_ptr<const engine::model>, const engine::generation_options&)
       -> engine::result<std::unique_ptr<actors::inference_engine>> {
+    if (control->dies_at_start)
+      return engine::fail(engine::error_code::internal, "the engine process 7 was killed by signal 11");
     if (control->create_fails)
       return engine::fail(engine::error_code::out_of_memory, "The KV cache does not fit.");
     return std::make_unique<fake_engine>(control);

@@ -103,6 +103,14 @@ BOOST_AUTO_TEST_CASE(health_values_have_the_types_of_the_schema) {
   BOOST_TEST(v.at("build").at("cargo_profile").as_string() == "Release");
 }
 
+BOOST_AUTO_TEST_CASE(messages_that_are_no_utf8_leave_the_answer_one_that_every_parser_takes) {
+  auto snapshot = sample_snapshot();
+  snapshot.components[0].message = "the file /models/\xff\xc3\xa4.gguf is gone \xe2\x82";
+  const auto v = json::parse(render_health_json(snapshot));
+  BOOST_TEST(v.at("components").at("model").at("message").as_string() ==
+             "the file /models/\xEF\xBF\xBD\xc3\xa4.gguf is gone \xEF\xBF\xBD");
+}
+
 BOOST_AUTO_TEST_CASE(cuda_version_appears_with_cuda_only) {
   auto s = sample_snapshot();
   BOOST_TEST(!json::parse(render_health_json(s)).at("build").as_object().contains("cuda_version"));

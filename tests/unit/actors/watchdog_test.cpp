@@ -25,10 +25,12 @@ class fake_process final : public inference_engine {
   bool alive() const noexcept override { return lives; }
   void give_up() noexcept override { ++killed; }
   bool killable() const noexcept override { return can_be_killed; }
+  bool stopped() const noexcept override { return is_stopped; }
 
   std::int64_t heartbeat = 0;
   bool lives = true;
   bool can_be_killed = true;
+  bool is_stopped = false;
   int killed = 0;
 
  private:
@@ -82,8 +84,18 @@ BOOST_AUTO_TEST_CASE(a_silent_process_gets_nothing_new_after_two_seconds_and_is_
   BOOST_TEST(engine->killed == 0);
   pass(100ms);
   BOOST_TEST(engine->killed == 1);
+  BOOST_TEST(board->hung.load());
   pass(10s);
   BOOST_TEST(engine->killed == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_stopped_process_is_killed_as_soon_as_it_is_suspect) {
+  engine->is_stopped = true;
+  pass(2000ms);
+  BOOST_TEST(engine->killed == 0);
+  pass(100ms);
+  BOOST_TEST(engine->killed == 1);
+  BOOST_TEST(!board->hung.load());
 }
 
 BOOST_AUTO_TEST_CASE(a_suspect_that_goes_on_takes_requests_again) {
@@ -113,6 +125,18 @@ BOOST_AUTO_TEST_CASE(steps_that_are_known_to_take_long_get_longer) {
   BOOST_TEST(engine->killed == 0);
   pass(100ms);
   BOOST_TEST(engine->killed == 1);
+}
+
+BOOST_AUTO_TEST_CASE(what_earlier_incarnations_took_counts_until_there_are_steps_enough) {
+  round.remove(*board);
+  board->step_floor = 0.4;
+  round.add(board);
+  pass(4s);
+  BOOST_TEST(!board->suspect.load());
+  pass(100ms, true);
+  board->steps = worker_board::step_ring_size;  // of 0 s each
+  pass(2100ms);
+  BOOST_TEST(board->suspect.load());
 }
 
 BOOST_AUTO_TEST_CASE(silence_while_the_watchdog_itself_did_not_run_proves_nothing) {

@@ -278,4 +278,28 @@ BOOST_AUTO_TEST_CASE(an_idle_engine_gives_signs_of_life) {
   while (engine->heartbeat_ns() == first) std::this_thread::yield();
 }
 
+BOOST_AUTO_TEST_CASE(blocks_that_an_idle_engine_holds_are_seen_without_a_frame) {
+  const auto channel = play();
+  BOOST_TEST(engine->stats().kv_blocks_used == 0U);
+  signs->kv_blocks_used = 3;
+  BOOST_TEST(engine->stats().kv_blocks_used == 3U);
+  BOOST_REQUIRE(engine->submit(request(1)));
+  BOOST_TEST(engine->stats().kv_blocks_used == 0U);  // as of the last batch: the two go together
+}
+
+BOOST_AUTO_TEST_CASE(a_stopped_process_is_known_from_a_running_one) {
+  serve();
+  const auto comes_to_be = [&](bool stopped) {
+    const auto deadline = std::chrono::steady_clock::now() + 10s;
+    while (engine->stopped() != stopped && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(1ms);
+    return engine->stopped() == stopped;
+  };
+  BOOST_TEST(!engine->stopped());
+  kill(process.pid, SIGSTOP);
+  BOOST_TEST(comes_to_be(true));
+  kill(process.pid, SIGCONT);
+  BOOST_TEST(comes_to_be(false));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
