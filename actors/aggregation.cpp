@@ -146,7 +146,7 @@ void aggregation::measure(health_snapshot& snapshot, steady_time now) {
   }
   if (options_.gpu_memory_mb) m.gpu_memory_mb = options_.gpu_memory_mb();
   m.memory_usage_mb = static_cast<double>(memory_.resident_bytes) / (1024 * 1024);
-  if (tokens_.seconds() > 0)
+  if (tokens_.seconds() > 0 && tokens_.newest() > tokens_.oldest())
     m.tokens_per_second = static_cast<double>(tokens_.newest() - tokens_.oldest()) / tokens_.seconds();
   if (cpu_.seconds() > 0)
     m.cpu_usage_percent = std::clamp(100 * seconds(cpu_.newest() - cpu_.oldest()) / cpu_.seconds() /

@@ -38,18 +38,30 @@ void add_work(engine_sample& sum, const worker_board& board) {
   sum.canary_runs += board.canary_runs.load(relaxed);
 }
 
+/// A successor knows from the start how long steps take here. One that was killed for its silence may have
+/// been at a pass that takes this machine so long: the next one gets twice the time, or it would end the same
+/// way.
+double next_step_floor(const worker_board& board) {
+  constexpr double least = 0.4;
+  constexpr double most = 3;  // where the limit of silence has its ceiling
+  const auto expected = expected_step_seconds(board);
+  return board.hung.load(relaxed) ? std::clamp(2 * expected, least, most) : expected;
+}
+
 }  // namespace
 
 engine_supervisor_state::~engine_supervisor_state() {
   if (options.guard && board) options.guard->forget(*board);
+  if (board) add_work(ledger().totals, *board);
   // The worker is this actor's child: it ends with it, also where this one is killed.
   if (worker) caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
 }
 
 void engine_supervisor_state::use_model(loaded_model loaded) {
-  if (auto identity = weights_identity(*loaded.model); identity != golden_model) {
-    golden_model = std::move(identity);
-    golden.reset();
+  if (auto identity = weights_identity(*loaded.model); identity != ledger().golden_model) {
+    ledger().golden_model = std::move(identity);
+    ledger().golden.reset();
+    ledger().step_floor = 0;
   }
   model = std::move(loaded.model);
   load = loaded.load;
@@ -70,8 +82,10 @@ void engine_supervisor_state::fence_off(std::string why) {
 void engine_supervisor_state::start_worker() {
   pending_restart.reset();
   if (!model || fence || gave_up || worker) return;
-  board = std::make_shared<worker_board>(worker_id, ++incarnation);
-  watch.emplace(options.watch, golden);
+  const auto incarnation = ++ledger().incarnation;
+  board = std::make_shared<worker_board>(worker_id, incarnation);
+  board->step_floor = ledger().step_floor;
+  watch.emplace(options.watch, ledger().golden);
   announced = cancelled = replacement_asked = false;
   end_reason.clear();
   started = self->clock().now();
@@ -81,6 +95,7 @@ void engine_supervisor_state::start_worker() {
   w.generation = options.generation;
   w.backend = options.backend;
   w.board = board;
+  if (!options.watched) w.canary_check = std::chrono::hours(24);
   w.on_started = [me = caf::actor_cast<caf::actor_addr>(self)] {
     // Not to keep this actor alive: the worker holds the function for as long as it lives.
     if (const auto supervisor = caf::actor_cast<engine_supervisor_actor>(me))
@@ -120,8 +135,10 @@ void engine_supervisor_state::on_worker_down(const caf::down_msg& down) {
   if (!worker || down.source != worker.address()) return;  // each monitor gives a DOWN of its own
   withdraw();
   worker = nullptr;
-  add_work(totals, *board);
+  add_work(ledger().totals, *board);
+  ledger().step_floor = next_step_floor(*board);
   const bool proved = proved_itself();
+  const bool never_began = !board->engine;
   if (options.guard) options.guard->forget(*board);
   board.reset();
   if (quitting) {
@@ -132,13 +149,19 @@ void engine_supervisor_state::on_worker_down(const caf::down_msg& down) {
     start_worker();
     return;
   }
-  ++totals.worker_restarts;
+  ++ledger().totals.worker_restarts;
   const auto failure = describe(down.reason);
   const auto why = !end_reason.empty()                       ? std::exchange(end_reason, {})
                    : failure.code == error_code::worker_lost ? failure.message
                                                              : caf::to_string(down.reason);
-  spdlog::error("engine: worker {}.{} ended: {}", worker_id, incarnation, why);
+  spdlog::error("engine: worker {}.{} ended: {}", worker_id, ledger().incarnation, why);
   const auto now = self->clock().now();
+  if (never_began && follows_bad_weights()) {
+    // Its weights were checked before it was to begin, and found to be bad as well.
+    ask_for_reload();
+    tick();
+    return;
+  }
   const auto delay = proved ? policy.on_failure_after_proof(now) : policy.on_failure(now);
   if (!delay) {
     const auto period = proved ? options.restarts.proved_period : options.restarts.period;
@@ -191,20 +214,26 @@ void engine_supervisor_state::end_worker(const std::string& why) {
 /// Where an engine has weights of its own, the next one may be sound. Where it is not, or where all use the
 /// same memory, only loading the file again helps.
 void engine_supervisor_state::on_wrong_results(const engine_verdict& verdict) {
-  const bool second_in_a_row = bad_incarnation != 0 && bad_incarnation + 1 == incarnation;
-  if (options.backend.own_weights && !second_in_a_row) {
-    bad_incarnation = incarnation;
-    end_worker(verdict.message);
-  } else if (reload_asked != load) {
-    bad_incarnation = incarnation;
-    reload_asked = load;
-    self->send(options.model, reload_atom_v);
-  }
+  if (!options.backend.own_weights || follows_bad_weights()) return ask_for_reload();
+  bad_incarnation = ledger().incarnation;
+  end_worker(verdict.message);
+}
+
+/// The incarnation before this one had wrong weights.
+bool engine_supervisor_state::follows_bad_weights() const {
+  return bad_incarnation != 0 && bad_incarnation + 1 == ledger().incarnation;
+}
+
+void engine_supervisor_state::ask_for_reload() {
+  if (reload_asked == load) return;
+  bad_incarnation = ledger().incarnation;
+  reload_asked = load;
+  self->send(options.model, reload_atom_v);
 }
 
 /// The running incarnation has given a right answer, and can be replaced at little cost.
 bool engine_supervisor_state::proved_itself() const {
-  return board->engine && board->engine->killable() && bad_incarnation != incarnation &&
+  return board->engine && board->engine->killable() && bad_incarnation != ledger().incarnation &&
          board->canary_runs.load(relaxed) > 0 && !board->canary_failed.load(relaxed);
 }
 
@@ -226,13 +255,18 @@ engine_verdict engine_supervisor_state::judge() {
   if (last_tick != steady_time{} && now - last_tick > options.period + own_delay) watch->forgive(now);
   last_tick = now;
   auto verdict = watch->judge(seen, now);
-  golden = watch->golden();
+  ledger().golden = watch->golden();
+  if (!options.watched && verdict.status == health_status::healthy) {
+    verdict.status = health_status::degraded;
+    verdict.code = "unwatched";
+    verdict.message = "nobody checks this engine (debug.unwatched)";
+  }
   act_on(verdict, seen);
   return verdict;
 }
 
 engine_sample engine_supervisor_state::sample() const {
-  auto s = totals;
+  auto s = ledger().totals;
   s.queue_capacity = options.generation.max_queued;
   s.workers = announced ? 1 : 0;
   if (options.backend.processes) {

@@ -16,6 +16,16 @@
 
 namespace bitnet::actors {
 
+/// What is known of all workers so far. Outlives a supervisor that is restarted, so that no counter ever goes
+/// backwards, and no incarnation has the number of an earlier one. One supervisor at a time.
+struct engine_ledger {
+  engine_sample totals;                 ///< of ended incarnations
+  std::uint64_t incarnation = 0;        ///< the last one
+  std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
+  std::string golden_model;             ///< identity of the weights that `golden` belongs to
+  double step_floor = 0;                ///< for the next worker_board
+};
+
 struct engine_supervisor_options {
   engine::generation_options generation;
   inference_backend backend;
@@ -24,10 +34,12 @@ struct engine_supervisor_options {
   model_supervisor_actor model;
   std::shared_ptr<watchdog>
       guard;  ///< acts where this actor would be too late; null in tests on virtual time
-  std::chrono::milliseconds period{500};
+  std::chrono::milliseconds period{250};
   std::chrono::seconds refused_retry{30};  ///< after the engine could not be built
   restart_limits restarts;
   engine_watch_options watch;
+  std::shared_ptr<engine_ledger> ledger = std::make_shared<engine_ledger>();
+  bool watched = true;        ///< false: its engine runs no canary but the first, and is degraded for it
   bool detach_worker = true;  ///< false under a test scheduler
 };
 
@@ -41,10 +53,8 @@ struct engine_supervisor_state {
   std::shared_ptr<const engine::model> model;
   std::uint64_t load = 0;
   std::optional<std::string> fence;
-  std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
-  std::string golden_model;             ///< identity of the weights that `golden` belongs to
-  std::uint64_t reload_asked = 0;       ///< load that gave wrong results
-  std::uint64_t bad_incarnation = 0;    ///< the last one whose weights were found wrong
+  std::uint64_t reload_asked = 0;     ///< load that gave wrong results
+  std::uint64_t bad_incarnation = 0;  ///< the last one whose weights were found wrong
 
   // The worker.
   worker_actor worker;
@@ -53,8 +63,7 @@ struct engine_supervisor_state {
   bool announced = false;
   bool cancelled = false;  ///< it was asked to end, for `end_reason`
   std::string end_reason;
-  bool replacement_asked = false;  ///< the next DOWN is wanted, and no failure
-  std::uint64_t incarnation = 0;
+  bool replacement_asked = false;        ///< the next DOWN is wanted, and no failure
   std::uint64_t restart_generation = 0;  ///< of the pending restart_atom
   std::optional<std::string> pending_restart;
   std::optional<std::string> gave_up;
@@ -62,8 +71,6 @@ struct engine_supervisor_state {
   steady_time started{};
   steady_time last_tick{};
   restart_policy policy;
-
-  engine_sample totals;  ///< of ended incarnations
 
   explicit engine_supervisor_state(engine_supervisor_actor::pointer owner) : self(owner) {}
   ~engine_supervisor_state();
@@ -78,9 +85,12 @@ struct engine_supervisor_state {
   void tick();
 
  private:
+  engine_ledger& ledger() const { return *options.ledger; }
   engine_verdict judge();
   void act_on(const engine_verdict& verdict, const worker_observation& seen);
   void on_wrong_results(const engine_verdict& verdict);
+  bool follows_bad_weights() const;
+  void ask_for_reload();
   void end_worker(const std::string& why);
   bool proved_itself() const;
   void withdraw();

@@ -21,10 +21,10 @@ struct model_supervisor_options {
   std::size_t load_threads = 0;
   inference_backend backend;
   aggregator_actor aggregator;
-  std::chrono::milliseconds period{1000};
+  std::chrono::milliseconds period{500};
   std::chrono::seconds retry{30};          ///< after a failure that the file is not to blame for
   std::chrono::seconds stalled_load{120};  ///< loading without progress for this long is said to be stalled
-  std::size_t scrub_bytes = std::size_t{64} << 20;  ///< of weights checked a period; about 0.1 ms a MB
+  std::size_t scrub_bytes = std::size_t{32} << 20;  ///< of weights checked a period; about 0.1 ms a MB
   /// Wrong weights in memory are loaded again; this often means that the machine is broken.
   restart_limits reloads{.max_restarts = 2, .period = std::chrono::hours(1)};
   restart_limits losses;  ///< of the process that holds the weights; likewise

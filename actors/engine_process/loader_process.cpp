@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -98,8 +99,21 @@ void loader_process::reap() noexcept {
     std::this_thread::sleep_for(milliseconds(5));
 }
 
+/// The engine runs on without its loader, but its successor would not come.
+void loader_process::kill_if_silent() {
+  if (signs_->busy.load(std::memory_order_relaxed)) return silence_.excuse();
+  if (!silence_.update(signs_->beats.load(std::memory_order_relaxed), std::chrono::steady_clock::now()))
+    return;
+  silence_.excuse();
+  killed_because_.store("showed no sign of life and", std::memory_order_relaxed);
+  pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
+}
+
 std::optional<std::string> loader_process::ended() {
-  if (!is_over(process_)) return std::nullopt;
+  if (!is_over(process_)) {
+    kill_if_silent();
+    return std::nullopt;
+  }
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock) return "ended";
   int status = 0;
@@ -107,7 +121,8 @@ std::optional<std::string> loader_process::ended() {
     ended_ = describe_exit(status);
     reap();
   }
-  return ended_.value_or("ended");
+  const auto* const why = killed_because_.load(std::memory_order_relaxed);
+  return (why == nullptr ? "" : std::string(why) + " ") + ended_.value_or("ended");
 }
 
 /// Frames that may come at any time; false for others.
@@ -146,9 +161,13 @@ engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer
     if (channel_.status() != frame_channel::state::open) break;
     if (load != nullptr && load->progress)
       load->progress(signs_->load_progress.load(std::memory_order_relaxed));
-    else if (std::chrono::steady_clock::now() > deadline)
+    else if (std::chrono::steady_clock::now() > deadline) {
+      // It will not get better; its end makes the model be loaded again.
+      killed_because_.store("did not answer and", std::memory_order_relaxed);
+      pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
       return engine::fail(engine::error_code::internal,
                           fmt::format("bitnet-worker did not answer within {} s.", limit.count() / 1000));
+    }
     channel_.wait(wait_slice, process_.get());
   }
   return engine::fail(engine::error_code::internal,
@@ -178,7 +197,9 @@ engine::result<std::unique_ptr<process_engine>> loader_process::start_engine(
       return engine::fail(
           engine::error_code::out_of_memory,
           fmt::format("The system gives no more descriptors ({}); raise their limit.", ::strerror(errno)));
-    write(out_, command);
+    auto checked = command;
+    checked.verify = last_signs_ && (*last_signs_)->corrupted.load(std::memory_order_acquire);
+    write(out_, checked);
     const std::array<int, 2> handed{sockets->second.get(), signs->file()};
     const auto answer = ask(frame_kind::spawn, frame_kind::spawned, spawn_limit, handed, nullptr);
     if (!answer) return tl::unexpected(answer.error());
@@ -188,6 +209,7 @@ engine::result<std::unique_ptr<process_engine>> loader_process::start_engine(
     if (!in.complete() || !process)
       return engine::fail(engine::error_code::internal, "bitnet-worker gave no process to hold on to.");
     engine_pid_.store(pid, std::memory_order_relaxed);
+    last_signs_ = shared_object<engine_signs>::open(descriptor(fcntl(signs->file(), F_DUPFD_CLOEXEC, 0)));
     // The engine's owner may outlive this object by a moment.
     auto exit_reason = [self = weak_from_this(), pid] {
       const auto loader = self.lock();

@@ -4,6 +4,7 @@
 #include "actors/engine_process/launcher.hpp"
 #include "actors/engine_process/process_engine.hpp"
 #include "actors/engine_process/shared_memory.hpp"
+#include "actors/engine_process/standstill.hpp"
 #include "engine/error.hpp"
 #include "engine/model.hpp"
 
@@ -44,7 +45,8 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   /// Ends the process and its engine now. Later calls fail.
   void stop() noexcept;
 
-  /// How the process ended; nothing while it runs. Never waits.
+  /// How the process ended; nothing while it runs. Never waits. To be asked at least once a second by one
+  /// thread: a process that gives no sign of life is killed here, since no engine could be started any more.
   std::optional<std::string> ended();
 
   pid_t pid() const noexcept { return pid_; }
@@ -59,6 +61,7 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   bool take(const frame& f, const engine::load_options* options);
   std::string engine_end(pid_t pid);
   void reap() noexcept;
+  void kill_if_silent();
 
   std::mutex mutex_;
   frame_channel channel_;
@@ -67,9 +70,12 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   const pid_t pid_;
   std::atomic<pid_t> engine_pid_{0};
   byte_writer out_;
-  std::map<pid_t, int> ends_;  ///< of engines, as the loader reported them
+  std::optional<shared_object<engine_signs>> last_signs_;  ///< of the engine that was started last
+  std::map<pid_t, int> ends_;                              ///< of engines, as the loader reported them
   bool reaped_ = false;
   std::optional<std::string> ended_;
+  standstill silence_{std::chrono::seconds(10), 5};
+  std::atomic<const char*> killed_because_{nullptr};
 };
 
 /// "was killed by signal 11 (SIGSEGV)" or "ended with code 1", of a waitpid status.

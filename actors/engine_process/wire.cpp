@@ -163,6 +163,7 @@ void write(byte_writer& out, const spawn_command& x) {
   out.put(x.device);
   out.put(x.faults);
   out.put(x.scrub_bytes_per_second);
+  out.put(x.verify);
 }
 
 void read(byte_reader& in, spawn_command& x) {
@@ -175,6 +176,7 @@ void read(byte_reader& in, spawn_command& x) {
   x.device = in.get_string();
   x.faults = in.get_bool();
   x.scrub_bytes_per_second = in.get<std::uint64_t>();
+  x.verify = in.get_bool();
 }
 
 void write(byte_writer& out, const corrupt_command& x) {

@@ -59,6 +59,7 @@ struct spawn_command {
   std::string device;                  ///< "cuda:N": opened by the engine process; empty: the CPU
   bool faults = false;                 ///< the engine obeys `fault`
   std::uint64_t scrub_bytes_per_second = 0;
+  bool verify = false;  ///< check all weights first: an engine before this one found them changed
 };
 
 struct corrupt_command {

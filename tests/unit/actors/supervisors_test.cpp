@@ -114,13 +114,20 @@ struct model_fixture : aggregator_fixture {
 
 struct engine_fixture : model_fixture {
   engine_supervisor_actor engine;
+  std::shared_ptr<engine_ledger> ledger = std::make_shared<engine_ledger>();
+  bool own_weights = false;  ///< each engine has its own
 
   void start() {
     model_fixture::start();
+    start_engine();
+  }
+  void start_engine() {
     engine_supervisor_options o;
+    o.ledger = ledger;
     o.generation.max_sequences = 2;
     o.generation.max_queued = 2;
     o.backend = fake_backend(control);
+    o.backend.own_weights = own_weights;
     o.aggregator = health;
     o.router = requests;
     o.model = model;
@@ -541,6 +548,25 @@ BOOST_AUTO_TEST_CASE(work_counters_survive_a_restart) {
              get(probe::metrics));
 }
 
+BOOST_AUTO_TEST_CASE(counters_and_incarnations_survive_a_restart_of_the_supervisor) {
+  start();
+  const auto [sink, frames] = make_sink();
+  route(1, sink);
+  advance(1s);
+  BOOST_TEST(get(probe::metrics).find("bitnet_generation_tokens_total 3") != std::string::npos);
+  end(caf::actor_cast<caf::actor>(engine));
+  start_engine();
+  BOOST_TEST(get(probe::metrics).find("bitnet_generation_tokens_total 3") != std::string::npos,
+             get(probe::metrics));
+  const auto again = route(2, sink);
+  BOOST_REQUIRE(again.value);
+  BOOST_TEST(again.value->incarnation == 2U);
+  advance(1s);
+  BOOST_TEST(get(probe::metrics).find("bitnet_generation_tokens_total 6") != std::string::npos,
+             get(probe::metrics));
+  BOOST_TEST(judged->evaluate(now(), {}).metrics.tokens_per_second < 10.0);
+}
+
 BOOST_AUTO_TEST_CASE(a_worker_that_keeps_dying_takes_liveness) {
   start();
   advance(6s);
@@ -554,6 +580,26 @@ BOOST_AUTO_TEST_CASE(a_worker_that_keeps_dying_takes_liveness) {
   BOOST_TEST(!ok(probe::live));
   BOOST_TEST(engine_health().message.find("failed 6 times within 60 s") != std::string::npos,
              engine_health().message);
+}
+
+BOOST_AUTO_TEST_CASE(an_engine_that_dies_while_it_is_built_is_tried_again_soon_and_given_up_in_the_end) {
+  start();
+  report_memory();
+  advance(6s);
+  control->dies_at_start = control->step_throws = true;
+  const auto [sink, frames] = make_sink();
+  route(1, sink);
+  advance(100ms);
+  BOOST_TEST(engine_health().code == "restarting");
+  control->dies_at_start = control->step_throws = false;
+  advance(1s);
+  BOOST_TEST(ok(probe::ready), get(probe::health));
+  control->dies_at_start = control->step_throws = true;
+  route(1, sink);
+  advance(60s);
+  BOOST_TEST(engine_health().code == "gave_up");
+  BOOST_TEST(!ok(probe::live));
+  BOOST_TEST(get(probe::health).find("was killed by signal 11") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(a_hung_pass_is_seen_cancelled_and_its_worker_replaced) {
@@ -620,6 +666,23 @@ BOOST_AUTO_TEST_CASE(wrong_results_take_the_worker_out_and_reload_the_weights) {
   advance(12s);
   BOOST_TEST(control->loads == 2);
   BOOST_TEST(!ready_meanwhile);
+  BOOST_TEST(is(engine_health(), health_status::healthy), engine_health().message);
+}
+
+BOOST_AUTO_TEST_CASE(an_engine_whose_weights_are_found_bad_before_it_begins_has_them_loaded_again) {
+  own_weights = true;
+  start();
+  report_memory();
+  control->hash = 0x9999;
+  control->during_load = [&] {
+    control->hash = 0x1234;
+    control->dies_at_start = false;
+  };
+  advance(8s);
+  BOOST_TEST(ledger->incarnation == 1U);
+  control->dies_at_start = true;  // as the loader refuses, having checked the weights that engines come from
+  advance(5s);
+  BOOST_TEST(control->loads == 2);
   BOOST_TEST(is(engine_health(), health_status::healthy), engine_health().message);
 }
 

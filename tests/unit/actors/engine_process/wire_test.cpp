@@ -102,6 +102,7 @@ BOOST_AUTO_TEST_CASE(every_message_survives_the_way) {
   spawn.device = "cuda:1";
   spawn.faults = true;
   spawn.scrub_bytes_per_second = 77;
+  spawn.verify = true;
   check_round_trip(spawn);
   check_round_trip(corrupt_command{"output.weight", 5});
   check_round_trip(exit_report{4711, 9});
