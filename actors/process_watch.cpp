@@ -82,12 +82,27 @@ void process_watch::judge_log(const process_reading& now, verdict& v) {
                      seconds(now.log.blocked_for), now.log.lines_dropped));
 }
 
+void process_watch::judge_actors(const process_reading& now, verdict& v) {
+  if (!now.stuck) {
+    stuck_ = 0;
+    return;
+  }
+  const auto& before = last_ ? last_->stuck : std::nullopt;
+  const bool same = before && before->id == now.stuck->id && before->done == now.stuck->done;
+  stuck_ = same ? stuck_ + 1 : 1;
+  if (stuck_ < options_.stuck_readings) return;
+  find(v, health_status::unhealthy, "actor_hung",
+       fmt::format("the {} (actor {}) has been at one message for {:.0f} s; bitnet-console hung tells more",
+                   now.stuck->name, now.stuck->id, seconds(std::chrono::nanoseconds(now.stuck->time_ns))));
+}
+
 process_watch::verdict process_watch::judge(const process_reading& now) {
   verdict v;
   notice_clocks(now, v);
   judge_files(now, v);
   judge_threads(now, v);
   judge_log(now, v);
+  judge_actors(now, v);
   if (v.status == health_status::healthy)
     v.message = fmt::format("{} of {} file descriptors in use, {} log lines lost", now.files.value_or(0),
                             now.file_limit, now.log.lines_dropped + now.log.write_errors);

@@ -19,6 +19,8 @@ struct process_watch_options {
   std::chrono::seconds log_blocked{10};        ///< the writer waits so long for one line: degraded
   std::chrono::milliseconds clock_jump{1000};  ///< wall against steady between two readings: a note
   std::chrono::milliseconds gap{1500};         ///< between two readings, beyond the period: a note
+  std::chrono::seconds stuck{10};  ///< one message of an actor takes, or waits, so long: unhealthy
+  unsigned stuck_readings = 3;     ///< in a row: the process itself may have been stopped
 };
 
 /// Judges what the process uses of descriptors, threads and its log, and notices what happened to its clocks.
@@ -44,12 +46,14 @@ class process_watch {
   void judge_files(const process_reading& now, verdict& v);
   void judge_threads(const process_reading& now, verdict& v);
   void judge_log(const process_reading& now, verdict& v);
+  void judge_actors(const process_reading& now, verdict& v);
 
   process_watch_options options_;
   std::chrono::milliseconds period_;
   hysteresis files_;
   hysteresis pids_;
   unsigned failed_starts_ = 0;
+  unsigned stuck_ = 0;                                  ///< readings with the same actor at the same message
   std::optional<std::chrono::nanoseconds> log_failed_;  ///< when a line was last seen to be lost
   std::optional<process_reading> last_;
 };

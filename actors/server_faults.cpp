@@ -60,6 +60,23 @@ fault_outcome exhaust_files(double seconds) {
                      std::strerror(problem));
 }
 
+/// Takes more and more, and gives all back at the end.
+fault_outcome leak_memory(double mib_per_second, double seconds) {
+  std::thread([mib_per_second, seconds] {
+    constexpr auto tick = std::chrono::milliseconds(250);
+    const auto bytes = static_cast<std::size_t>(mib_per_second * 0.25 * (1 << 20));
+    std::vector<std::unique_ptr<char[]>> held;
+    for (double left = seconds; left > 0; left -= 0.25) {
+      std::this_thread::sleep_for(tick);
+      std::unique_ptr<char[]> memory(new (std::nothrow) char[bytes]);
+      if (!memory) continue;
+      std::memset(memory.get(), 1, bytes);
+      held.push_back(std::move(memory));
+    }
+  }).detach();
+  return fmt::format("leaks {} MiB a second for {} s", mib_per_second, seconds);
+}
+
 fault_outcome take_memory(double mib, double seconds) {
   constexpr std::size_t block = std::size_t{1} << 20;
   auto held = std::make_shared<std::vector<std::unique_ptr<char[]>>>();
@@ -97,6 +114,14 @@ void declare_server_faults(fault_injection& faults, aggregator_actor aggregator,
                     const auto seconds = request.number("seconds", 10, 0.1, longest);
                     if (!seconds) return tl::unexpected(seconds.error());
                     return take_memory(*mib, *seconds);
+                  }});
+  faults.declare({"memory-leak", "mib=1 (0.001 to 1024) a second are lost for seconds=60 (0.1 to 3600)",
+                  [](const fault_request& request) -> fault_outcome {
+                    const auto mib = request.number("mib", 1, 0.001, 1024);
+                    if (!mib) return tl::unexpected(mib.error());
+                    const auto seconds = request.number("seconds", 60, 0.1, 3600);
+                    if (!seconds) return tl::unexpected(seconds.error());
+                    return leak_memory(*mib, *seconds);
                   }});
   faults.declare({"clock-jump", "the wall clock that the checks read jumps by seconds=3600 (-1e6 to 1e6)",
                   with_number("seconds", 3600, -1e6, 1e6, [clock_offset_ns](double seconds) -> fault_outcome {

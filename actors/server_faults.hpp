@@ -11,7 +11,7 @@
 namespace bitnet::actors {
 
 /// Faults of the server's own process, apart from its engine. Declares them in `faults`: aggregator-stall,
-/// aggregator-crash, file-exhaustion, memory-pressure, clock-jump.
+/// aggregator-crash, file-exhaustion, memory-pressure, memory-leak, clock-jump.
 ///
 /// `clock_offset_ns`: what the process supervisor adds to the wall clock that it reads (a process cannot have
 /// a clock of its own).

@@ -227,8 +227,11 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
 
   process_supervisor_options p;
   p.aggregator = aggregator;
-  p.measure = [meter = std::make_shared<process_meter>(options.log), offset = clock_offset_ns] {
+  p.measure = [meter = std::make_shared<process_meter>(options.log), offset = clock_offset_ns,
+               inspected = config->inspected, limit = p.watch.stuck] {
     auto reading = (*meter)();
+    // A worker waits for its engine and a loader for its disk: others judge those.
+    reading.stuck = inspected->table.longest_stuck(limit, {"worker", "model-loader"});
     reading.wall += std::chrono::nanoseconds(offset->load(std::memory_order_relaxed));
     return reading;
   };
@@ -239,6 +242,14 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   e.aggregator = aggregator;
   e.router = router;
   e.guard = guard;
+
+  if (options.unwatched) {
+    constexpr std::chrono::seconds hardly_ever{60};
+    m.period = mem.period = p.period = e.period = hardly_ever;
+    e.guard = nullptr;
+    e.watched = false;
+    e.watch.canary_overdue = std::chrono::hours(24);
+  }
 
   // The first three read files, which may block: threads of their own, so that a dead disk stops only them.
   std::vector<child_spec> specs{
@@ -347,6 +358,7 @@ void service::state::start_actors(const inference_backend& backend) {
   judged->publish(std::chrono::steady_clock::now(), std::chrono::system_clock::now());
   aggregator_guard_options g;
   g.aggregator.state = std::move(judged);
+  if (options.unwatched) g.aggregator.publish_period = snapshot_store::stale_after * 3 / 4;
   aggregator = system->spawn(aggregator_guard, std::move(g));
   if (options.faults) declare_server_faults(*options.faults, aggregator, clock_offset_ns);
   router_options r;

@@ -65,6 +65,9 @@ struct service_options {
   /// throw; relaxed atomics behind. Empty: all zero.
   std::function<request_statistics()> requests;
 
+  /// No canary but the first, no scrub, no watchdog, hardly a report: to measure what they cost. Never ready.
+  bool unwatched = false;
+
   /// What the log has lost. Called by the process supervisor each second: must neither block nor throw.
   /// Empty: nothing.
   std::function<log_reading()> log;

@@ -328,6 +328,9 @@ std::vector<option> declare() {
   all.push_back(bool_option("debug.fault-injection",
                             "serve /debug/faults, which breaks this server on purpose; for tests and drills",
                             FIELD(debug.fault_injection)));
+  all.push_back(bool_option("debug.unwatched",
+                            "check nothing, to measure what the checks cost; such a server is never ready",
+                            FIELD(debug.unwatched)));
   return all;
 }
 

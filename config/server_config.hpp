@@ -91,6 +91,7 @@ struct server_config {
 
   struct debug_section {
     bool fault_injection = false;
+    bool unwatched = false;
   } debug;
 };
 

@@ -291,6 +291,17 @@ void http_thread::tick() {
   if (!sessions_.empty()) arm_tick();
 }
 
+std::chrono::milliseconds http_thread::silence() {
+  const auto now = clock::now();
+  if (!answered_.load(std::memory_order_acquire))
+    return std::chrono::duration_cast<std::chrono::milliseconds>(now - asked_);
+  asked_ = now;
+  answered_.store(false, std::memory_order_relaxed);
+  asio::post(context_,
+             [self = shared_from_this()] { self->answered_.store(true, std::memory_order_release); });
+  return std::chrono::milliseconds{0};
+}
+
 void http_thread::stop(std::chrono::milliseconds grace) {
   asio::post(context_, [self = shared_from_this(), grace] { self->begin_stop(grace); });
 }

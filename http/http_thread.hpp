@@ -73,6 +73,9 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
   /// Any thread. See server::stop.
   void stop(std::chrono::milliseconds grace);
 
+  /// See server::silence.
+  std::chrono::milliseconds silence();
+
   const thread_counters& counters() const noexcept { return counters_; }
   const server_options& options() const noexcept { return shared_->options; }
 
@@ -114,6 +117,8 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
   timer_type backoff_timer_;
   timer_type stop_timer_;
   std::chrono::milliseconds tick_period_;
+  clock::time_point asked_{};         ///< whoever calls silence() set the task then
+  std::atomic<bool> answered_{true};  ///< it is done
   bool tick_armed_ = false;
   bool stopping_ = false;
   std::vector<unique_descriptor> spares_;  ///< given up for probes when the process runs out of descriptors

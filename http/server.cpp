@@ -167,6 +167,12 @@ void server::stop(std::chrono::milliseconds grace) {
   state_->running.clear();
 }
 
+std::chrono::milliseconds server::silence() {
+  std::chrono::milliseconds longest{0};
+  for (const auto& thread : state_->threads) longest = std::max(longest, thread->silence());
+  return longest;
+}
+
 http_statistics server::statistics() const noexcept {
   http_statistics sum;
   for (const auto& thread : state_->threads) {

@@ -69,6 +69,11 @@ class server {
   /// Any thread.
   http_statistics statistics() const noexcept;
 
+  /// For how long a thread has not got round to an empty task: the longest of all threads; 0 where all have
+  /// done theirs. Gives each that has a new one, so a silence shows at the second call. One thread; never
+  /// waits.
+  std::chrono::milliseconds silence();
+
  private:
   struct state;
   explicit server(std::unique_ptr<state> s);

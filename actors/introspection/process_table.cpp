@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace bitnet::actors {
 
@@ -274,6 +275,34 @@ std::vector<process_record> process_table::read() const {
   std::sort(records.begin(), records.end(),
             [](const process_record& a, const process_record& b) { return a.id < b.id; });
   return records;
+}
+
+std::optional<stuck_actor> process_table::longest_stuck(
+    std::chrono::nanoseconds limit, std::initializer_list<std::string_view> except) const {
+  std::optional<stuck_actor> longest;
+  auto least = std::chrono::nanoseconds(limit).count();
+  const auto time = now();
+  for (const auto& place : slots_) {
+    const auto* slot = place.load(std::memory_order_acquire);
+    if (slot == nullptr) continue;
+    const auto version = slot->version.load(std::memory_order_acquire);
+    if ((version & 1) != 0 || slot->state.load(std::memory_order_acquire) != process_slot::phase::running)
+      continue;
+    const auto done = slot->done.load(std::memory_order_acquire);
+    const auto started = slot->started_ns.load(std::memory_order_acquire);
+    const auto stuck = started != 0                          ? time - started
+                       : slot->enqueued.load(relaxed) > done ? waited(*slot, done, time)
+                                                             : 0;
+    if (stuck < least) continue;
+    auto name = slot->name.get();
+    if (std::find(except.begin(), except.end(), name) != except.end()) continue;
+    stuck_actor found{slot->id.load(relaxed), std::move(name), done, stuck};
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (slot->version.load(relaxed) != version) continue;  // another one's by now
+    least = stuck;
+    longest = std::move(found);
+  }
+  return longest;
 }
 
 std::vector<process_failure> process_table::failures() const {

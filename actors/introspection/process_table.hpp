@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/introspection/message_kind.hpp"
+#include "actors/introspection/stuck_actor.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -113,6 +115,10 @@ class process_table {
   // For readers.
   std::vector<process_record> read() const;
   std::vector<process_failure> failures() const;  ///< newest last
+  /// The actor that has been stuck for longest, where that is at least `limit`; those with a name in `except`
+  /// may be. Costs some nanoseconds an actor.
+  std::optional<stuck_actor> longest_stuck(std::chrono::nanoseconds limit,
+                                           std::initializer_list<std::string_view> except = {}) const;
   std::uint64_t overflowed() const noexcept { return overflowed_.load(std::memory_order_relaxed); }
 
  private:

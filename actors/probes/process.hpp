@@ -1,5 +1,6 @@
 #pragma once
 
+#include "actors/introspection/stuck_actor.hpp"
 #include "actors/probes/memory.hpp"
 
 #include <sys/types.h>
@@ -50,6 +51,7 @@ struct process_reading {
   std::optional<std::uint64_t> pids;       ///< threads in the cgroup
   std::optional<std::uint64_t> pid_limit;  ///< of the cgroup
   log_reading log;
+  std::optional<stuck_actor> stuck;  ///< see process_watch_options::stuck
 };
 
 /// Measures; needs no free descriptor after the first call. One thread a value. Costs about 100 us: it starts

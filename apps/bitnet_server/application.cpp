@@ -8,6 +8,7 @@
 #include "apps/bitnet_server/api.hpp"
 #include "apps/bitnet_server/console.hpp"
 #include "apps/bitnet_server/devices.hpp"
+#include "apps/bitnet_server/front_end_health.hpp"
 #include "apps/bitnet_server/logging.hpp"
 #include "apps/bitnet_server/request_counters.hpp"
 #include "apps/bitnet_server/server_metrics.hpp"
@@ -158,6 +159,7 @@ tl::expected<actors::inference_backend, std::string> make_backend(const config::
   options.worker_binary = std::move(*worker);
   options.device = devices.name;
   options.faults = faults;
+  if (config.debug.unwatched) options.scrub_bytes_per_second = 0;
   return actors::process_backend(std::move(options));
 }
 
@@ -258,6 +260,7 @@ tl::expected<actors::service_options, std::string> service_options(const config:
   o.replace_wait = config.engine.replace_wait;
   o.resume_wait = config.engine.resume_wait;
   o.log = read_log;
+  o.unwatched = config.debug.unwatched;
   o.requests = [&counters] { return counters.read(); };
   return o;
 }
@@ -315,11 +318,16 @@ http::server_options server_options(const config::server_config& config) {
 
 /// Requests get `limit` to finish; a second signal ends the wait.
 void drain(actors::service& service, http::server& server, const request_counters& counters,
-           const termination_signals& signals, milliseconds limit) {
+           const termination_signals& signals, front_end_health& health, milliseconds limit) {
   service.drain();
   server.begin_drain();
   const auto deadline = std::chrono::steady_clock::now() + limit;
+  auto reported = std::chrono::steady_clock::now();
   while (counters.active() > 0 && std::chrono::steady_clock::now() < deadline) {
+    if (std::chrono::steady_clock::now() - reported >= std::chrono::seconds{1}) {
+      health.report();
+      reported = std::chrono::steady_clock::now();
+    }
     if (signals.wait_for(milliseconds{20})) {
       spdlog::warn("second signal: not waiting for {} active requests", counters.active());
       return;
@@ -346,50 +354,6 @@ std::vector<prometheus::MetricFamily> front_end_metrics(const http::server& serv
                      log.lines_dropped + log.write_errors),
   };
 }
-
-/// The part of the health that tells whether keys and certificate are in force as they are on disk.
-class access_health {
- public:
-  access_health(actors::service& service, http::server& server, const config::server_config& config)
-      : service_(service),
-        server_(server),
-        relevant_(!config.http.tls_certificate.empty() || !config.access.key_file.empty()) {}
-
-  void reload() {
-    const auto done = server_.reload();
-    problem_ = done ? std::string{} : done.error();
-    if (done)
-      spdlog::info("SIGHUP: API keys and certificate are read again");
-    else
-      spdlog::error("SIGHUP: {}; what was in force stays so", problem_);
-  }
-
-  void report() const {
-    if (!relevant_) return;
-    actors::component_report r;
-    r.component = "access";
-    r.period_ns = std::chrono::nanoseconds(std::chrono::seconds{2}).count();
-    r.status = actors::health_status::healthy;
-    r.message = "keys and certificate are in force as they are on disk";
-    if (const auto end = server_.certificate_expires(); end && *end <= std::chrono::system_clock::now()) {
-      r.status = actors::health_status::degraded;
-      r.code = "certificate_expired";
-      r.message = "the TLS certificate has expired: replace http.tls-certificate and send SIGHUP";
-    }
-    if (!problem_.empty()) {
-      r.status = actors::health_status::degraded;
-      r.code = "reload_failed";
-      r.message = problem_ + "; what was in force before stays so";
-    }
-    service_.report(std::move(r));
-  }
-
- private:
-  actors::service& service_;
-  http::server& server_;
-  bool relevant_;
-  std::string problem_;
-};
 
 bool is_loopback(const std::string& address) {
   return address == "localhost" || address == "::1" || address.starts_with("127.");
@@ -467,13 +431,14 @@ int serve(const config::server_config& config) {
   }
 
   front_end = server->get();
-  access_health access{**service, **server, config};
+  front_end_health health{**service, **server, config};
+  health.report();
   const int signal = signals.wait(
       [&] {
-        access.reload();
+        health.reload();
         if (const auto cluster = (*service)->cluster()) caf::anon_send(cluster, actors::reload_atom_v);
       },
-      [&] { access.report(); });
+      [&] { health.report(); });
   if (const auto failure = loading.failure()) {
     front_end = nullptr;
     console->reset();
@@ -482,7 +447,7 @@ int serve(const config::server_config& config) {
     return refuse(*failure);
   }
   spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
-  drain(**service, **server, counters, signals, config.drain.timeout);
+  drain(**service, **server, counters, signals, health, config.drain.timeout);
   (*server)->stop(last_words);
   front_end = nullptr;
   console->reset();

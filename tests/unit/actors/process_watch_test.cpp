@@ -50,6 +50,25 @@ BOOST_AUTO_TEST_CASE(a_process_within_its_limits_is_healthy) {
   BOOST_TEST(after().notes.empty());
 }
 
+BOOST_AUTO_TEST_CASE(an_actor_that_stays_at_one_message_is_unhealthy_at_the_third_look) {
+  now.stuck = stuck_actor{7, "router", 41, 11'000'000'000};
+  BOOST_TEST(is(after(), health_status::healthy, "ok"));
+  BOOST_TEST(is(after(), health_status::healthy, "ok"));
+  const auto v = after();
+  BOOST_TEST(is(v, health_status::unhealthy, "actor_hung"));
+  BOOST_TEST(v.message.find("router") != std::string::npos);
+  now.stuck.reset();
+  BOOST_TEST(is(after(), health_status::healthy, "ok"));
+}
+
+BOOST_AUTO_TEST_CASE(an_actor_that_was_late_once_and_goes_on_is_healthy) {
+  // As after a stop of the whole process: the wait is long, but the next message is another one.
+  for (std::uint64_t done = 0; done < 10; ++done) {
+    now.stuck = stuck_actor{7, "router", done, 11'000'000'000};
+    BOOST_TEST(is(after(), health_status::healthy, "ok"));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(descriptors_degrade_from_90_percent_on_and_clear_below_85) {
   now.files = 899;
   BOOST_TEST(is(after(), health_status::healthy, "ok"));

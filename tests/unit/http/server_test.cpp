@@ -211,6 +211,21 @@ BOOST_FIXTURE_TEST_CASE(at_the_cap_the_longest_idle_connection_makes_room, serve
   BOOST_TEST(body_of(busy.receive_response()) == "still here");
 }
 
+BOOST_FIXTURE_TEST_CASE(a_thread_that_is_held_up_is_seen_to_be_silent, server_fixture) {
+  std::atomic<bool> held{true};
+  options.log = [&](const access_record&) {
+    while (held) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  };
+  start();
+  BOOST_TEST(front_end->silence().count() == 0);
+  auto client = connect();
+  BOOST_REQUIRE(client.send("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"));
+  BOOST_TEST(eventually([&] { return front_end->silence() >= std::chrono::milliseconds{20}; }));
+  BOOST_TEST(front_end->silence().count() >= 20);
+  held = false;
+  BOOST_TEST(eventually([&] { return front_end->silence().count() == 0; }));
+}
+
 BOOST_AUTO_TEST_CASE(unusable_addresses_are_told_in_one_sentence) {
   fake_probes probes;
   fake_api api;

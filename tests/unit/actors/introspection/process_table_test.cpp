@@ -125,6 +125,30 @@ BOOST_AUTO_TEST_CASE(an_idle_actor_whose_message_nobody_takes_is_suspect) {
   BOOST_TEST(only().suspect());
 }
 
+BOOST_AUTO_TEST_CASE(the_actor_that_is_stuck_for_longest_is_found) {
+  auto& idle = add(1, "idle");
+  auto& busy = add(2, "busy");
+  auto& worker = add(3, "worker");
+  handle(idle, 100 * ms);
+  table.arrived(worker);
+  table.begin(worker, some_message());
+  now += 256 * ms;
+  table.arrived(busy);
+  now += 512 * ms;
+  table.arrived(idle);  // 1 handled, 1 waits
+  table.arrived(idle);
+  BOOST_TEST(!table.longest_stuck(1s).has_value());
+  now += 9 * 1024 * ms;
+  const auto found = table.longest_stuck(9s, {"worker"});
+  BOOST_REQUIRE(found.has_value());
+  BOOST_TEST(found->id == 2U);
+  BOOST_TEST(found->name == "busy");
+  BOOST_TEST(found->time_ns == (9 * 1024 + 512) * ms);
+  BOOST_TEST(table.longest_stuck(9s)->name == "worker");
+  table.begin(busy, some_message());
+  BOOST_TEST(table.longest_stuck(9s, {"worker"})->name == "idle");
+}
+
 BOOST_AUTO_TEST_CASE(waits_behind_a_deep_mailbox_are_never_overstated) {
   auto& slot = add(1);
   const auto first = now;
