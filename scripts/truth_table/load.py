@@ -62,6 +62,7 @@ class Load:
         self.expected = expected
         self.completed = self.lost = self.altered = self.refused = 0
         self.longest_pause = 0.0
+        self.pauses: list[float] = []  # the longest of each stream
         self.problems: list[str] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -94,6 +95,7 @@ class Load:
                 if status == 200 and error is None:
                     self.completed += 1
                     self.longest_pause = max(self.longest_pause, pause)
+                    self.pauses.append(pause)
                     if text != self.expected[variant]:
                         self.altered += 1
                         self.problems.append(f"altered: {variant}")

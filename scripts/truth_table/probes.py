@@ -87,10 +87,16 @@ class Probes:
     def statuses(self):
         return tuple(p.status() for p in self.all)
 
-    def wait_for(self, expected, since, seconds):
-        """Seconds until the endpoints answered `expected` (all at once), or None."""
+    def wait_for(self, expected, since, seconds, enough=None):
+        """Seconds until the endpoints answered `expected` (all at once), or None; also once `enough()`, which is
+        asked now and then, is true."""
         deadline = time.monotonic() + seconds
+        asked = time.monotonic()
         while time.monotonic() < deadline:
+            if enough and time.monotonic() - asked > 1:
+                asked = time.monotonic()
+                if enough():
+                    return None
             if self.statuses() == expected:
                 times = [p.first(status, since) for p, status in zip(self.all, expected)]
                 if all(t is not None for t in times):

@@ -8,6 +8,7 @@ import pathlib
 import re
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -17,16 +18,26 @@ BINARIES = pathlib.Path(os.environ.get("BITNET_BINARIES", ROOT / "build/release/
 PROBE_PATHS = ("/health/live", "/health/ready", "/health")
 
 
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class ServerProcess:
     """bitnet-server on a free port. `log_reader` says what happens to its log: "read", "ignore" or "close"."""
 
-    def __init__(self, model, *options, prefix=()):
+    def __init__(self, model, *options, prefix=(), log_full=False):
         self.log: list[str] = []
         self.log_reader = "read"
         self.port = 0
         read_end, write_end = os.pipe()
+        if log_full:
+            os.close(write_end)
+            write_end = os.open("/dev/full", os.O_WRONLY)
+        wanted_port = free_port() if log_full else 0
         self.process = subprocess.Popen(
-            [*prefix, str(BINARIES / "bitnet-server"), f"--model={model}", "--http.port=0",
+            [*prefix, str(BINARIES / "bitnet-server"), f"--model={model}", f"--http.port={wanted_port}",
              "--health.startup-grace=0s", "--debug.fault-injection=true", *options],
             cwd=ROOT, stdout=write_end, stderr=write_end)
         os.close(write_end)
@@ -34,6 +45,8 @@ class ServerProcess:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
+        if log_full:
+            self.port = wanted_port
 
     def _read_log(self):
         rest = b""
@@ -58,7 +71,13 @@ class ServerProcess:
 
     def wait_listening(self, seconds=60) -> bool:
         self._listening.wait(seconds)
-        return self.port != 0
+        deadline = time.monotonic() + seconds
+        while self.port != 0 and self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.request("GET", "/health/live", timeout=1)
+                return True
+            time.sleep(0.05)
+        return False
 
     def request(self, method, path, body=None, timeout=60.0):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -95,10 +114,10 @@ class ServerProcess:
         _, body = self.request("GET", "/health/events")
         return json.loads(body).get("events", [])
 
-    def engine_pid(self) -> int:
-        """Process that computes, where it is one of its own; 0 otherwise."""
+    def processes(self) -> dict[str, int]:
+        """Ids of "loader" (holds the weights) and "engine" (computes); 0: there is none now."""
         _, body = self.request("GET", "/health")
-        return json.loads(body).get("processes", {}).get("engine", 0)
+        return json.loads(body)["processes"]
 
     def wait_ready(self, seconds=60):
         deadline = time.monotonic() + seconds
