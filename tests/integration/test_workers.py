@@ -1,5 +1,6 @@
 """Engines in processes of their own: whatever happens to one, the server tells it, replaces it and goes on."""
 
+import json
 import os
 import pathlib
 import signal
@@ -80,6 +81,9 @@ class WithServer(unittest.TestCase):
     def processes(self):
         return self.health()["processes"]
 
+    def metrics(self):
+        return self.server.get("/metrics").body.decode()
+
     def text(self):
         answer = self.server.post("/v1/completions", REQUEST)
         self.assertEqual(answer.status, 200, answer.body)
@@ -138,7 +142,8 @@ class EndOfAProcess(WithServer):
                 before = self.processes()
                 os.kill(before["engine"], number)
                 self.watch("inference_engine", self.replaced(before), 5)
-                self.assertTrue(any(f"(SIG{number.name[3:]})" in line for line in self.server.log), name)
+                self.server.wait_until(
+                    lambda: any(f"(SIG{number.name[3:]})" in line for line in self.server.log), 5, f"the log tells of {name}")
                 self.assertTrue(is_gone(before["engine"]))
                 self.assertEqual(self.processes()["loader"], before["loader"])
                 self.assertEqual(self.text(), text)
@@ -148,7 +153,7 @@ class EndOfAProcess(WithServer):
         before = self.processes()
         os.kill(before["engine"], signal.SIGSTOP)
         seen = self.watch("inference_engine", self.replaced(before), 6)
-        self.assert_told(seen, "hung", 3.5)
+        self.assert_told(seen, "no sign of life", 3.5)
         self.assertTrue(is_gone(before["engine"]))
         self.text()
 
@@ -214,6 +219,90 @@ class EndOfAProcess(WithServer):
         self.assertEqual(self.server.process.wait(20 * SLOWDOWN), 0)
         self.assertTrue(is_gone(processes["loader"]))
         self.assertFalse(any("killed by signal" in line for line in self.server.log))
+
+
+class KillsInMidStream(WithServer):
+    BODY = {"prompt": "Once upon a time", "max_tokens": 400, "temperature": 0.8, "ignore_eos": True}
+
+    def read(self, seed, out):
+        text, last, gap = "", time.monotonic(), 0.0
+        for data in self.server.stream("/v1/completions", {**self.BODY, "seed": seed}):
+            gap, last = max(gap, time.monotonic() - last), time.monotonic()
+            if data == "[DONE]":
+                out[seed] = (text, gap)
+                return
+            event = json.loads(data)
+            self.assertNotIn("error", event)
+            self.moved[seed] = time.monotonic()
+            text += "".join(c["text"] for c in event["choices"])
+
+    def streams(self, while_they_run=lambda threads: None):
+        results: dict[int, tuple[str, float]] = {}
+        self.moved = {}  # when each stream got something last
+        # Whoever fails leaves no result behind.
+        threads = [threading.Thread(target=self.read, args=(seed, results), daemon=True) for seed in range(4)]
+        for t in threads:
+            t.start()
+        while_they_run(threads)
+        for t in threads:
+            t.join(60 * SLOWDOWN)
+        self.assertEqual(sorted(results), list(range(4)))
+        return results
+
+    def kill_while_streaming(self, number, kills):
+        undisturbed = self.streams()
+        done = 0
+        while done < kills:
+            def disturb(threads):
+                nonlocal done
+                killed = time.monotonic()
+                while done < kills and any(t.is_alive() for t in threads):
+                    # A stream that met two deaths without a token between them would be taken for their cause.
+                    if any(t.is_alive() and self.moved.get(seed, 0) < killed for seed, t in enumerate(threads)):
+                        time.sleep(0.001)
+                        continue
+                    before = self.processes()
+                    killed = time.monotonic()
+                    os.kill(before["engine"], number)
+                    done += 1
+                    self.watch("inference_engine", self.replaced(before), 10)
+                    self.server.wait_until(lambda: "bitnet_streams_waiting 0" in self.metrics(), 10, "all go on")
+                    killed = time.monotonic()
+
+            for seed, (text, gap) in self.streams(disturb).items():
+                self.assertEqual(text, undisturbed[seed][0])
+                self.assertLess(gap, 10 * SLOWDOWN)
+        self.assertEqual(self.processes()["worker_restarts"], kills)
+        self.assertIn("bitnet_streams_abandoned_total 0", self.metrics())
+        self.assertIn("bitnet_requests_quarantined_total 0", self.metrics())
+
+    def test_killed_engines_leave_no_trace_in_the_text_of_streams(self):
+        self.kill_while_streaming(signal.SIGKILL, 10)
+
+    def test_stopped_engines_leave_no_trace_in_the_text_of_streams(self):
+        self.kill_while_streaming(signal.SIGSTOP, 2)
+
+
+class LoaderThatStopped(WithServer):
+    def test_it_is_replaced_while_its_engine_serves(self):
+        text = self.text()
+        before = self.processes()
+        os.kill(before["loader"], signal.SIGSTOP)
+        self.assertEqual(self.text(), text)
+        self.watch("model", self.replaced(before, "loader"), 25)
+        self.assertTrue(any("no sign of life" in line for line in self.server.log))
+        self.assertTrue(is_gone(before["loader"]))
+        self.assertEqual(self.text(), text)
+
+    def test_an_engine_lost_meanwhile_comes_back_with_it(self):
+        text = self.text()
+        before = self.processes()
+        os.kill(before["loader"], signal.SIGSTOP)
+        os.kill(before["engine"], signal.SIGKILL)
+        self.server.wait_until(lambda: self.server.get("/health/ready").status == 503, 3, "it is told")
+        self.watch("model", self.replaced(before, "loader"), 30)
+        self.assertEqual(self.text(), text)
+        self.assertEqual(self.server.get("/health/live").status, 200)
 
 
 def is_gone_or_zombie(pid: int) -> bool:
@@ -299,6 +388,15 @@ class Configuration(unittest.TestCase):
             server.wait_ready()
             self.assertEqual(server.get("/debug/faults").status, 404)
             self.assertEqual(server.post("/debug/faults", {"fault": "crash"}).status, 404)
+
+    def test_a_server_that_watches_nothing_serves_but_never_says_that_it_is_ready(self):
+        with Server(*OPTIONS, "--debug.unwatched=true") as server:
+            server.wait_until(lambda: "bitnet_workers 1" in server.get("/metrics").body.decode(), 30, "a worker")
+            self.assertEqual(server.post("/v1/completions", REQUEST).status, 200)
+            self.assertEqual(server.get("/health/ready").status, 503)
+            self.assertEqual(server.get("/health/live").status, 200)
+            engine = server.get("/health").json()["components"]["inference_engine"]
+            self.assertEqual((engine["status"], engine["code"]), ("degraded", "unwatched"))
 
     def test_a_missing_worker_binary_is_one_clear_line(self):
         ended = run_server("--engine.worker-binary=/nonexistent/bitnet-worker")
