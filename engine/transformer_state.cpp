@@ -17,10 +17,12 @@ std::size_t longest_input(const model_config& config) noexcept {
 
 }  // namespace
 
-token_buffers::token_buffers(const model_config& config, std::size_t rows, std::size_t logits_rows)
+token_buffers::token_buffers(const model_config& config, const kernels::matmul_kernels& matmul,
+                             std::size_t rows, std::size_t logits_rows)
     : residual(rows, config.embedding_length),
       normed(rows, longest_input(config)),
       head_floats(logits_rows, config.embedding_length),
+      matmul_(matmul),
       embedding_length_(config.embedding_length),
       query_length_(config.query_length()),
       feed_forward_length_(config.feed_forward_length) {
@@ -28,10 +30,11 @@ token_buffers::token_buffers(const model_config& config, std::size_t rows, std::
 }
 
 void token_buffers::resize(std::size_t rows, std::size_t logits_rows) {
-  block_input.resize(rows, embedding_length_);
-  output_input.resize(rows, query_length_);
-  down_input.resize(rows, feed_forward_length_);
-  head_input.resize(logits_rows, embedding_length_);
+  const auto layout = matmul_.layout(rows);
+  block_input.resize(rows, embedding_length_, layout);
+  output_input.resize(rows, query_length_, layout);
+  down_input.resize(rows, feed_forward_length_, layout);
+  head_input.resize(logits_rows, embedding_length_, matmul_.layout(logits_rows));
 }
 
 transformer::state::state(const model_weights& w, kernels::team& t, kernels::instruction_set isa,
@@ -47,7 +50,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
       next_item(w.config.block_count),
       chunk_failed(most.chunks),
       row_failed(most.rows),
-      shared(w.config, most.rows, most.logits_rows),
+      shared(w.config, matmul, most.rows, most.logits_rows),
       q(most.rows, w.config.query_length()),
       k(most.rows, w.config.kv_length()),
       v(most.rows, w.config.kv_length()),
@@ -61,7 +64,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
   // Every chunk has at most one item that is not full, for each KV head.
   attention_items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
   for (std::size_t i = 0; i < t.size(); ++i) {
-    own.push_back(std::make_unique<token_buffers>(w.config, 1, 1));
+    own.push_back(std::make_unique<token_buffers>(w.config, matmul, 1, 1));
     block_lists.emplace_back(kv_blocks_per_context(w.config));
   }
 }

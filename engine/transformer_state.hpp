@@ -30,7 +30,8 @@ class token_matrix {
 /// What the steps that go token by token read and write. A pass over one token gives each member a set of its
 /// own: all compute the same, and nobody waits for anybody.
 struct token_buffers {
-  token_buffers(const model_config& config, std::size_t rows, std::size_t logits_rows);
+  token_buffers(const model_config& config, const kernels::matmul_kernels& matmul, std::size_t rows,
+                std::size_t logits_rows);
   void resize(std::size_t rows, std::size_t logits_rows);
 
   token_matrix residual;                        ///< [rows, embedding_length]
@@ -42,6 +43,7 @@ struct token_buffers {
   kernels::quantized_activations head_input;
 
  private:
+  const kernels::matmul_kernels& matmul_;
   std::size_t embedding_length_;
   std::size_t query_length_;
   std::size_t feed_forward_length_;

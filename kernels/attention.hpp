@@ -180,15 +180,21 @@ void weigh(const attention_rows& rows, std::size_t start, float* scores, float* 
   V::store(rows.sum, V::fma(V::load(rows.sum), kept, V::load(block_sum)));
 }
 
+/// Scores of a tile with the block from `start` on into weights[R][64], as far as a row sees.
 template <class V, std::size_t R, class T>
-void attend_block(const attention_rows& rows, const T* keys, const T* values, std::size_t head_dim,
-                  std::size_t start) noexcept {
+void score_block(const attention_rows& rows, const T* keys, std::size_t head_dim, std::size_t start,
+                 float* weights) noexcept {
+  score_rows<V, R>(keys, rows.queries, head_dim, visible_in_block(rows.length[R - 1], start), weights);
+}
+
+/// Turns the scores of score_block into weights and adds the values, so weighted.
+template <class V, std::size_t R, class T>
+void add_values(const attention_rows& rows, const T* values, std::size_t head_dim, std::size_t start,
+                float* weights) noexcept {
   const std::size_t fewest = visible_in_block(rows.length[0], start);
   const std::size_t most = visible_in_block(rows.length[R - 1], start);
   if (most == 0) return;
-  float weights[R * kv_block_tokens];
   float factor[V::lanes];
-  score_rows<V, R>(keys, rows.queries, head_dim, most, weights);
   weigh<V>(rows, start, weights, factor);
   const std::size_t panels = value_panels(head_dim);
   value_rows<V, R>(values, panels, weights, factor, 0, fewest, rows.out);
@@ -213,26 +219,30 @@ constexpr std::size_t tile_size(std::size_t count) noexcept {
   return 1;
 }
 
-/// attend_block for a tile of any of these sizes.
-template <class V>
-void attend_tile(const attention_rows& rows, const std::uint16_t* keys, const std::uint16_t* values,
-                 std::size_t head_dim, std::size_t start) noexcept {
+template <std::size_t R>
+struct row_count {
+  static constexpr std::size_t value = R;
+};
+
+/// step(row_count<R>()) for a tile of R rows, one of these sizes.
+template <class V, class Step>
+void with_row_count(std::size_t rows, Step step) noexcept {
   constexpr std::size_t full = V::tile_rows;
-  if (rows.count == full) return attend_block<V, full>(rows, keys, values, head_dim, start);
+  if (rows == full) return step(row_count<full>());
   if constexpr (full > 8)
-    if (rows.count == 8) return attend_block<V, 8>(rows, keys, values, head_dim, start);
+    if (rows == 8) return step(row_count<8>());
   if constexpr (full > 4)
-    if (rows.count == 4) return attend_block<V, 4>(rows, keys, values, head_dim, start);
+    if (rows == 4) return step(row_count<4>());
   if constexpr (full > 3)
-    if (rows.count == 3) return attend_block<V, 3>(rows, keys, values, head_dim, start);
+    if (rows == 3) return step(row_count<3>());
   if constexpr (full > 2)
-    if (rows.count == 2) return attend_block<V, 2>(rows, keys, values, head_dim, start);
-  attend_block<V, 1>(rows, keys, values, head_dim, start);
+    if (rows == 2) return step(row_count<2>());
+  step(row_count<1>());
 }
 
 /// The query rows of one KV head that walk the blocks together, so that a block is read, and widened to f32,
-/// once for all of them. On the stack, as the kernels do not allocate: 150 KiB, beside 128 for a widened
-/// block.
+/// once for all of them. On the stack, as the kernels do not allocate: 170 KiB, beside 64 for a widened half
+/// of a block.
 template <class V>
 struct attention_group {
   static constexpr std::size_t rows = 72;  // 18 tokens of 4 heads
@@ -243,6 +253,7 @@ struct attention_group {
   std::size_t tiles = 0;
   alignas(64) float queries[rows * attention_max_head_dim];
   alignas(64) float out[rows * attention_max_head_dim];
+  alignas(64) float weights[most_tiles * V::tile_rows * kv_block_tokens];  ///< of the block that is walked
   alignas(64) float maximum[most_tiles][V::lanes];
   alignas(64) float sum[most_tiles][V::lanes];
   std::size_t length[rows];
@@ -312,6 +323,8 @@ void attend_group(const attention_args& a, std::size_t kv_head, std::size_t firs
   // Below this many full tiles, converting a block anew for each costs less than writing it out.
   constexpr std::size_t tiles_worth_widening = 3;
   const std::size_t full_tiles = count / V::tile_rows;
+  const bool widens = full_tiles >= tiles_worth_widening;
+  constexpr std::size_t tile_weights = V::tile_rows * kv_block_tokens;
   attention_group<V> group;
   begin_group(group, a, kv_head, first_row, count);
   const std::size_t positions = a.position + (first_row + count - 1) / (a.heads / a.kv_heads) + 1;
@@ -319,16 +332,30 @@ void attend_group(const attention_args& a, std::size_t kv_head, std::size_t firs
     const std::byte* block = a.kv_blocks[start / kv_block_tokens];
     const std::uint16_t* keys = keys_of(block, kv_head, a.head_dim);
     const std::uint16_t* values = values_of(block, kv_head, a.kv_heads, a.head_dim);
-    std::size_t next = 0;
-    if (full_tiles >= tiles_worth_widening) {
-      alignas(64) float wide_keys[attention_max_head_dim * kv_block_tokens];
-      alignas(64) float wide_values[attention_max_head_dim * kv_block_tokens];
-      widen<V>(keys, a.head_dim * kv_block_tokens, wide_keys);
-      widen<V>(values, value_panels(a.head_dim) * panel_width * kv_block_tokens, wide_values);
-      for (; next < full_tiles; ++next)
-        attend_block<V, V::tile_rows>(group.tile[next], wide_keys, wide_values, a.head_dim, start);
+    // All tiles with the keys, then all with the values: widened, either fills most of an L1 cache.
+    alignas(64) float wide[attention_max_head_dim * kv_block_tokens];
+    if (widens) widen<V>(keys, a.head_dim * kv_block_tokens, wide);
+    float* weights = group.weights;
+    for (std::size_t t = 0; t < group.tiles; ++t, weights += tile_weights) {
+      const attention_rows& tile = group.tile[t];
+      if (widens && t < full_tiles)
+        score_block<V, V::tile_rows>(tile, wide, a.head_dim, start, weights);
+      else
+        with_row_count<V>(tile.count, [&](auto rows) {
+          score_block<V, decltype(rows)::value>(tile, keys, a.head_dim, start, weights);
+        });
     }
-    for (; next < group.tiles; ++next) attend_tile<V>(group.tile[next], keys, values, a.head_dim, start);
+    if (widens) widen<V>(values, value_panels(a.head_dim) * panel_width * kv_block_tokens, wide);
+    weights = group.weights;
+    for (std::size_t t = 0; t < group.tiles; ++t, weights += tile_weights) {
+      const attention_rows& tile = group.tile[t];
+      if (widens && t < full_tiles)
+        add_values<V, V::tile_rows>(tile, wide, a.head_dim, start, weights);
+      else
+        with_row_count<V>(tile.count, [&](auto rows) {
+          add_values<V, decltype(rows)::value>(tile, values, a.head_dim, start, weights);
+        });
+    }
   }
   finish_group(group, a, kv_head, first_row);
 }

@@ -7,11 +7,10 @@
 
 namespace bitnet::kernels {
 
-void quantized_activations::resize(std::size_t rows, std::size_t cols) {
-  constexpr std::size_t line = ternary_matrix::column_padding;
-  const std::size_t lines = (cols + line - 1) / line;
-  const std::size_t row_stride = (lines | 1) * line;
-  const std::size_t bytes = (rows + 15) / 16 * 16 * row_stride;
+void quantized_activations::resize(std::size_t rows, std::size_t cols, activation_layout layout) {
+  const std::size_t lines = (cols + step_cols - 1) / step_cols;
+  const std::size_t row_stride = (lines | 1) * step_cols;
+  const std::size_t bytes = (rows + tile_rows - 1) / tile_rows * tile_rows * row_stride;
   if (bytes > storage_.size()) storage_ = weight_buffer(bytes);
   if (rows > row_capacity_) {
     scales_ = std::make_unique<float[]>(rows);
@@ -20,11 +19,12 @@ void quantized_activations::resize(std::size_t rows, std::size_t cols) {
   }
   rows_ = rows;
   cols_ = cols;
-  padded_cols_ = lines * line;
+  padded_cols_ = lines * step_cols;
   row_stride_ = row_stride;
+  layout_ = layout;
   // quantize_row writes the padding too; this serves rows written directly.
   for (std::size_t r = 0; r < rows && padded_cols_ != cols; ++r)
-    std::memset(row(r) + cols, 0, padded_cols_ - cols);
+    std::memset(&at(r, cols), 0, padded_cols_ - cols);
 }
 
 void prefetch_blocks(const std::uint8_t* first, std::size_t block_bytes) noexcept {

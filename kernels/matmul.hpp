@@ -14,30 +14,59 @@ struct work_range {
   std::size_t last = 0;
 };
 
+/// How int8 activations lie in memory. In both, 64 columns of a row (a step) are contiguous, and rows are
+/// readable, not defined, up to the next multiple of 16.
+/// - rows: one row after the other, an odd number of cache lines apart.
+/// - tiles: tiles of 16 rows x 64 columns, 1 KiB each; first all tiles of 16 rows, column by column, then the
+///   next 16 rows. What a matrix multiplier reads is contiguous, and can be prefetched.
+enum class activation_layout : std::uint8_t { rows, tiles };
+
 /// int8 activations X[rows, cols] of a batch of tokens, one scale a row, in the layout that the kernels want.
 ///
 /// Rule (BitNet b1.58): s = 127 / max(absmax(x), 1e-5); q = clamp(round_half_even(x * s), -128, 127).
 /// `row_scale` is max(absmax, 1e-5) / 127: multiply an integer dot product by it and by the weight scale.
 class quantized_activations {
  public:
+  static constexpr std::size_t step_cols = 64;
+  static constexpr std::size_t tile_rows = 16;
+  static constexpr std::size_t tile_bytes = tile_rows * step_cols;
+
   quantized_activations() = default;
   quantized_activations(const quantized_activations&) = delete;
   quantized_activations& operator=(const quantized_activations&) = delete;
 
   /// Grows the buffers if needed; the contents are undefined until each row was quantised. Not thread-safe.
-  void resize(std::size_t rows, std::size_t cols);
+  /// The layout is that of the table that will multiply: matmul_kernels::layout.
+  void resize(std::size_t rows, std::size_t cols, activation_layout layout = activation_layout::rows);
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
   /// cols rounded up to 64; the padding is zero.
   std::size_t padded_cols() const noexcept { return padded_cols_; }
+  activation_layout layout() const noexcept { return layout_; }
 
-  /// Bytes from one row to the next: an odd multiple of 64, so that the same columns of 16 rows (a tile) lie
-  /// in different sets of the L1 cache. Rows are readable, not defined, up to the next multiple of 16.
+  /// Columns [step_cols * step, step_cols * (step + 1)) of a row, in any layout.
+  std::int8_t* step(std::size_t r, std::size_t step) noexcept { return data() + step_offset(r, step); }
+  const std::int8_t* step(std::size_t r, std::size_t step) const noexcept {
+    return data() + step_offset(r, step);
+  }
+  std::int8_t& at(std::size_t r, std::size_t col) noexcept {
+    return step(r, col / step_cols)[col % step_cols];
+  }
+  std::int8_t at(std::size_t r, std::size_t col) const noexcept {
+    return step(r, col / step_cols)[col % step_cols];
+  }
+  /// Bytes from a step of a row to its next one.
+  std::size_t step_stride() const noexcept {
+    return layout_ == activation_layout::rows ? step_cols : tile_bytes;
+  }
+
+  /// Of the layout `rows`: bytes from one row to the next, an odd multiple of 64, so that the same columns of
+  /// several rows lie in different sets of the L1 cache; and the rows.
   std::size_t row_stride() const noexcept { return row_stride_; }
-
   std::int8_t* row(std::size_t r) noexcept { return data() + r * row_stride_; }
   const std::int8_t* row(std::size_t r) const noexcept { return data() + r * row_stride_; }
+
   float* row_scale() noexcept { return scales_.get(); }
   const float* row_scale() const noexcept { return scales_.get(); }
   std::int32_t* row_sum() noexcept { return sums_.get(); }
@@ -46,12 +75,17 @@ class quantized_activations {
  private:
   std::int8_t* data() noexcept { return reinterpret_cast<std::int8_t*>(storage_.data()); }
   const std::int8_t* data() const noexcept { return reinterpret_cast<const std::int8_t*>(storage_.data()); }
+  std::size_t step_offset(std::size_t r, std::size_t step) const noexcept {
+    if (layout_ == activation_layout::rows) return r * row_stride_ + step * step_cols;
+    return r / tile_rows * tile_rows * padded_cols_ + step * tile_bytes + r % tile_rows * step_cols;
+  }
 
   std::size_t rows_ = 0;
   std::size_t cols_ = 0;
   std::size_t padded_cols_ = 0;
   std::size_t row_stride_ = 0;
   std::size_t row_capacity_ = 0;
+  activation_layout layout_ = activation_layout::rows;
   weight_buffer storage_;
   std::unique_ptr<float[]> scales_;
   std::unique_ptr<std::int32_t[]> sums_;
@@ -61,6 +95,15 @@ class quantized_activations {
 /// given, so that a team can share one product (kernels/team.hpp). None allocates, throws or blocks.
 struct matmul_kernels {
   instruction_set isa;
+
+  /// From this many rows on the products are fastest with activations in tiles; fewer must lie in rows.
+  std::size_t tiled_rows = static_cast<std::size_t>(-1);
+
+  /// The layout in which this table wants the activations of so many tokens; others than it, it need not
+  /// know.
+  activation_layout layout(std::size_t rows) const noexcept {
+    return rows >= tiled_rows ? activation_layout::tiles : activation_layout::rows;
+  }
 
   /// Quantises one token row of out.cols() floats into row `r` of `out`. Different rows may run concurrently.
   /// A row with a NaN or infinity becomes zeros with the scale NaN: all its products are NaN, so that a

@@ -1,321 +1,309 @@
 #include "kernels/matmul_variants.hpp"
+#include "kernels/x86/amx_operands.hpp"
 #include "kernels/x86/avx2_operators.hpp"
 #include "kernels/x86/avx512_operators.hpp"
 
 #include <immintrin.h>
 
-#include <cstring>
-
 // Tiles: C (16 tokens x 16 rows of W, int32) += A (16 tokens x 64 columns, int8) . B (64 columns x 16 rows,
-// uint8 in the order [4 columns][row][column]). A comes straight from the activations; B from the head as it
-// is stored, or from the ternary codes unpacked just in time into a small ring in the L1 cache.
+// uint8 in the order [4 columns][row][column]). A comes from activations in tiles; B from the head as it is
+// stored, or from the ternary codes unpacked just in time into a small ring in the L1 cache.
+//
+// The multiplier runs at two thirds of its peak where three A tiles share two B tiles (5.3 stores of unpacked
+// bytes a product instead of 8), activations are prefetched two steps ahead into the L1 cache, and the sums
+// of the tiles before are scaled and written meanwhile.
 
 namespace bitnet::kernels {
 
 namespace {
 
-constexpr std::size_t block_rows = 32;
-static_assert(block_rows == ternary_matrix::block_rows && block_rows == head_matrix::block_rows());
-constexpr std::size_t step_cols = 64;
-constexpr std::size_t tile_bytes = 1024;
-constexpr std::size_t tile_tokens = 16;
-constexpr std::size_t token_block = 256;  // their activations stay in a 2 MB L2 cache
-// Below this the vector units are as fast and the tiles need not be set up.
-constexpr std::size_t min_tokens = 4;
-
-/// The operand of LDTILECFG (Intel SDM volume 1, 18.3.2).
-struct alignas(64) tile_config {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-static_assert(sizeof(tile_config) == 64);
-
-/// Tiles 0..3 sum, 4 and 5 hold activations (A), 6 and 7 weights (B). `tokens` rows for the sums and A.
-void configure_tiles(std::size_t tokens) {
-  tile_config config;
-  for (std::size_t t = 0; t < 8; ++t) {
-    config.row_bytes[t] = 64;
-    config.rows[t] = t < 6 ? static_cast<std::uint8_t>(tokens) : 16;
-  }
-  // GCC 12 does not know that the intrinsic reads memory and would drop the stores above.
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
-
-inline void prefetch(const std::uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-}
-
-/// Unpacks chunks [first, first + 2) of a step of a ternary block into rows of its two B tiles: rows 0..15 of
-/// the block as codes 0..2, rows 16..31 as codes scaled by 4.
-[[gnu::always_inline]] inline void unpack_two_chunks(const std::uint8_t* step, std::size_t first,
-                                                     std::uint8_t* tiles) {
-  const __m512i low_field = _mm512_set1_epi8(0x03);
-  const __m512i high_field = _mm512_set1_epi8(0x0C);
-#pragma GCC unroll 2
-  for (std::size_t chunk = first; chunk < first + 2; ++chunk) {
-    const __m512i x = _mm512_loadu_si512(step + 64 * chunk);
-    const __m512i z = _mm512_srli_epi16(x, 4);
-    std::uint8_t* const to = tiles + 128 * chunk;
-    _mm512_store_si512(to, _mm512_and_si512(x, low_field));
-    _mm512_store_si512(to + 64, _mm512_and_si512(z, low_field));
-    _mm512_store_si512(to + tile_bytes, _mm512_and_si512(x, high_field));
-    _mm512_store_si512(to + tile_bytes + 64, _mm512_and_si512(z, high_field));
-  }
-}
-
-/// Where the B tiles of a ternary block come from: a ring of unpacked steps, filled some steps ahead, a
-/// quarter of a step at a time, so that the vector units work between the tile products.
-class ternary_tiles {
- public:
-  ternary_tiles(const ternary_matrix& w, std::size_t block, std::size_t steps)
-      : packed_(w.block(block)), steps_(steps) {
-    for (std::size_t s = 0; s < ahead && s < steps_; ++s)
-      for (std::size_t quarter = 0; quarter < 4; ++quarter) fill(s, quarter);
-  }
-
-  const std::uint8_t* tile(std::size_t step, std::size_t half) const {
-    return ring_ + step % ring_steps * 2 * tile_bytes + half * tile_bytes;
-  }
-
-  /// Unpacks a quarter of what `step` leaves room for.
-  void advance(std::size_t step, std::size_t quarter) {
-    if (step + ahead < steps_) fill(step + ahead, quarter);
-  }
-
- private:
-  static constexpr std::size_t ring_steps = 4;  // 8 KB: a larger ring is pushed out of the L1 cache
-  static constexpr std::size_t ahead = 3;
-  static constexpr std::size_t step_bytes = 512;
-  static constexpr std::size_t prefetch_ahead = 2048;
-
-  void fill(std::size_t step, std::size_t quarter) {
-    const std::uint8_t* const from = packed_ + step * step_bytes;
-    prefetch(from + prefetch_ahead + 128 * quarter);
-    prefetch(from + prefetch_ahead + 128 * quarter + 64);
-    unpack_two_chunks(from, 2 * quarter, ring_ + step % ring_steps * 2 * tile_bytes);
-  }
-
-  const std::uint8_t* packed_;
-  std::size_t steps_;
-  alignas(64) std::uint8_t ring_[ring_steps * 2 * tile_bytes];
-};
-
-/// B tiles of an int8 head block: stored as the tiles want them.
-class head_tiles {
- public:
-  head_tiles(const head_matrix& w, std::size_t block, std::size_t) : packed_(w.int8_block(block)) {}
-
-  const std::uint8_t* tile(std::size_t step, std::size_t half) const {
-    return packed_ + (2 * step + half) * tile_bytes;
-  }
-  void advance(std::size_t step, std::size_t quarter) const {
-    constexpr std::size_t prefetch_ahead = 4 * tile_bytes;
-    for (std::size_t line = 0; line < 8; ++line)
-      prefetch(packed_ + 2 * step * tile_bytes + 512 * quarter + 64 * line + prefetch_ahead);
-  }
-
- private:
-  const std::uint8_t* packed_;
-};
-
-inline void scale_and_store(__m512i dots, __m512 scales, float* y, std::size_t rows) {
-  const __m512 values = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales);
-  if (rows >= 16) {
-    _mm512_storeu_ps(y, values);
-    return;
-  }
-  alignas(64) float out[16];
-  _mm512_storeu_ps(out, values);
-  for (std::size_t r = 0; r < rows; ++r) y[r] = out[r];
-}
-
-struct ternary_product {
-  using matrix = ternary_matrix;
-  using tiles = ternary_tiles;
-
-  static void store(const ternary_matrix& w, const quantized_activations& x, std::size_t m, std::size_t row,
-                    __m512i sums, float* y) {
-    // Codes of the second half of a block were unpacked scaled by 4.
-    const __m512i codes = row % block_rows == 0 ? sums : _mm512_srai_epi32(sums, 2);
-    scale_and_store(_mm512_sub_epi32(codes, _mm512_set1_epi32(x.row_sum()[m])),
-                    _mm512_set1_ps(x.row_scale()[m] * w.scale()), y, w.rows() - row);
-  }
-};
-
-struct head_product {
-  using matrix = head_matrix;
-  using tiles = head_tiles;
-
-  static void store(const head_matrix& w, const quantized_activations& x, std::size_t m, std::size_t row,
-                    __m512i sums, float* y) {
-    // The stored weights are 128 too large.
-    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x.row_sum()[m]), 7);
-    const __m512 scales =
-        _mm512_mul_ps(_mm512_set1_ps(x.row_scale()[m]), _mm512_loadu_ps(w.row_scales() + row));
-    scale_and_store(_mm512_sub_epi32(sums, excess), scales, y, w.rows() - row);
-  }
-};
+// Tiles of tokens that share a visit of the weights: 192 tokens, so that their activations (1.3 MB for 6912
+// columns) stay in a 2 MB L2 cache.
+constexpr std::size_t most_token_tiles = 12;
+// Fewer tokens the vector units multiply as fast.
+constexpr std::size_t min_tokens = 5;
 
 /// Sums of a 16 x 16 tile, as TILESTORED leaves them.
 struct sum_tile {
   alignas(64) std::int32_t values[tile_tokens][16];
 };
 
-/// Writes the outputs of `tokens` tokens from m for 16 rows of W.
+/// The sums of one visit of a block, for up to 48 tokens: tile 2 t + half has the sums of token tile t with
+/// 16 rows of the block. They are scaled and written a token at a time while the next visit multiplies.
 template <typename Product>
-void store_tile(const sum_tile& sums, const typename Product::matrix& w, const quantized_activations& x,
-                std::size_t m, std::size_t tokens, std::size_t row, float* y, std::size_t y_stride) {
-  if (row >= w.rows()) return;
-  for (std::size_t t = 0; t < tokens; ++t)
-    Product::store(w, x, m + t, row, _mm512_load_si512(sums.values[t]), y + (m + t) * y_stride + row);
-}
+class outputs {
+ public:
+  outputs(const typename Product::matrix& w, const quantized_activations& x, float* y, std::size_t y_stride)
+      : w_(w), x_(x), y_(y), y_stride_(y_stride) {}
+
+  /// For the sums of tokens [m, m + tokens) with a block. What was to be written before is written.
+  sum_tile* begin(std::size_t block, std::size_t m, std::size_t tokens) {
+    while (next_ < last_) write_one();
+    row_ = block * block_rows;
+    const std::size_t rows = w_.rows() - row_;
+    low_rows_ = rows < 16 ? rows : 16;
+    high_rows_ = rows < 16 ? 0 : rows < 32 ? rows - 16 : 16;
+    first_ = next_ = m;
+    last_ = m + tokens;
+    return sums_;
+  }
+
+  [[gnu::always_inline]] void write(std::size_t tokens) {
+    for (; tokens > 0 && next_ < last_; --tokens) write_one();
+  }
+  void finish() { write(last_ - next_); }
+
+ private:
+  [[gnu::always_inline]] void write_one() {
+    constexpr std::size_t tokens_ahead = 8;
+    const std::size_t i = next_ - first_;
+    const sum_tile* const tile = sums_ + i / tile_tokens * 2;
+    float* const y = y_ + next_ * y_stride_ + row_;
+    prefetch_to_write(y + tokens_ahead * y_stride_);
+    prefetch_to_write(y + tokens_ahead * y_stride_ + 16);
+    Product::store(w_, x_, next_, row_, 0, _mm512_load_si512(tile[0].values[i % tile_tokens]), y, low_rows_);
+    Product::store(w_, x_, next_, row_ + 16, 1, _mm512_load_si512(tile[1].values[i % tile_tokens]), y + 16,
+                   high_rows_);
+    ++next_;
+  }
+
+  const typename Product::matrix& w_;
+  const quantized_activations& x_;
+  float* y_;
+  std::size_t y_stride_;
+  std::size_t row_ = 0;
+  std::size_t low_rows_ = 0;
+  std::size_t high_rows_ = 0;
+  std::size_t first_ = 0;
+  std::size_t next_ = 0;
+  std::size_t last_ = 0;
+  sum_tile sums_[6];
+};
 
 /// After some 128 tile products without a tile store, the next store waits for about 900 cycles; a store now
 /// and then, of a tile that is not being summed, avoids it.
 constexpr std::size_t store_interval = 8;
+constexpr bool stores(std::size_t step) {
+  return step % store_interval == store_interval - 1;
+}
 
-/// Up to 16 tokens from m (the tiles are configured for so many) with one or two blocks: the same A tile
-/// serves up to four B tiles.
+inline const std::int8_t* a_tile(const quantized_activations& x, std::size_t m, std::size_t step) {
+  return x.step(m, step);
+}
+
+/// Half of an A tile, some steps ahead of where it is needed.
+[[gnu::always_inline]] inline void prefetch_half(const std::int8_t* tile, std::size_t half) {
+  constexpr std::size_t steps_ahead = 2;
+  const auto* const from =
+      reinterpret_cast<const std::uint8_t*>(tile) + steps_ahead * tile_bytes + half * tile_bytes / 2;
+#pragma GCC unroll 8
+  for (std::size_t at = 0; at < tile_bytes / 2; at += 64) prefetch(from + at);
+}
+
+/// Up to 16 tokens (the tiles are configured for so many) with one or two blocks: the same A tile serves up
+/// to four B tiles.
 template <typename Product>
-void multiply_one_token_tile(const typename Product::matrix& w, const quantized_activations& x, std::size_t m,
-                             std::size_t tokens, float* y, std::size_t y_stride, work_range blocks) {
+void multiply_one_token_tile(const typename Product::matrix& w, const quantized_activations& x,
+                             outputs<Product>& out, work_range blocks) {
   const std::size_t steps = w.padded_cols() / step_cols;
-  const auto stride = static_cast<long>(x.row_stride());
   const std::size_t second = blocks.first + 1 < blocks.last ? blocks.first + 1 : blocks.first;
   typename Product::tiles b0(w, blocks.first, steps);
   typename Product::tiles b1(w, second, steps);
-  sum_tile sums[4];
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (std::size_t s = 0; s < steps; ++s) {
-    _tile_loadd(4, x.row(m) + s * step_cols, stride);
+    const std::int8_t* const a = a_tile(x, 0, s);
+    _tile_loadd(4, a, 64);
+    prefetch_half(a, 0);
+    prefetch_half(a, 1);
     _tile_loadd(6, b0.tile(s, 0), 64);
     _tile_dpbsud(0, 4, 6);
-    b0.advance(s, 0);
-    b0.advance(s, 1);
+    b0.advance(s, 0, 4);
     _tile_loadd(7, b0.tile(s, 1), 64);
     _tile_dpbsud(1, 4, 7);
-    b0.advance(s, 2);
-    b0.advance(s, 3);
+    b0.advance(s, 4, 4);
     _tile_loadd(6, b1.tile(s, 0), 64);
     _tile_dpbsud(2, 4, 6);
-    b1.advance(s, 0);
-    b1.advance(s, 1);
+    b1.advance(s, 0, 4);
     _tile_loadd(7, b1.tile(s, 1), 64);
     _tile_dpbsud(3, 4, 7);
-    b1.advance(s, 2);
-    b1.advance(s, 3);
-    if (s % store_interval == store_interval - 1) _tile_stored(4, sums, 64);
+    b1.advance(s, 4, 4);
+    if (stores(s)) {
+      sum_tile scratch;
+      _tile_stored(4, scratch.values, 64);
+    }
+    out.write(1);
   }
+  sum_tile* sums = out.begin(blocks.first, 0, x.rows());
   _tile_stored(0, sums[0].values, 64);
   _tile_stored(1, sums[1].values, 64);
-  _tile_stored(2, sums[2].values, 64);
-  _tile_stored(3, sums[3].values, 64);
-  store_tile<Product>(sums[0], w, x, m, tokens, blocks.first * block_rows, y, y_stride);
-  store_tile<Product>(sums[1], w, x, m, tokens, blocks.first * block_rows + 16, y, y_stride);
   if (second == blocks.first) return;
-  store_tile<Product>(sums[2], w, x, m, tokens, second * block_rows, y, y_stride);
-  store_tile<Product>(sums[3], w, x, m, tokens, second * block_rows + 16, y, y_stride);
+  sums = out.begin(second, 0, x.rows());
+  _tile_stored(2, sums[0].values, 64);
+  _tile_stored(3, sums[1].values, 64);
 }
 
-/// 17 to 32 tokens from m with one block: two A tiles, two B tiles. The second A tile may reach past the last
-/// token, into rows that `quantized_activations` keeps readable; their sums are not stored.
+/// 32 tokens from m with one block, or as many of them as there are: two A tiles, two B tiles.
 template <typename Product>
 void multiply_two_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
-                              std::size_t m, std::size_t tokens, float* y, std::size_t y_stride,
-                              std::size_t block) {
+                              outputs<Product>& out, std::size_t m, std::size_t block) {
   const std::size_t steps = w.padded_cols() / step_cols;
-  const auto stride = static_cast<long>(x.row_stride());
   typename Product::tiles b(w, block, steps);
-  sum_tile sums[4];
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (std::size_t s = 0; s < steps; ++s) {
-    _tile_loadd(4, x.row(m) + s * step_cols, stride);
+    const std::int8_t* const a0 = a_tile(x, m, s);
+    const std::int8_t* const a1 = a_tile(x, m + tile_tokens, s);
+    _tile_loadd(4, a0, 64);
     _tile_loadd(6, b.tile(s, 0), 64);
     _tile_dpbsud(0, 4, 6);
-    b.advance(s, 0);
+    b.advance(s, 0, 2);
+    prefetch_half(a0, 0);
     _tile_loadd(7, b.tile(s, 1), 64);
     _tile_dpbsud(1, 4, 7);
-    b.advance(s, 1);
-    _tile_loadd(5, x.row(m + tile_tokens) + s * step_cols, stride);
+    b.advance(s, 2, 2);
+    prefetch_half(a0, 1);
+    _tile_loadd(5, a1, 64);
     _tile_dpbsud(2, 5, 6);
-    b.advance(s, 2);
+    b.advance(s, 4, 2);
+    prefetch_half(a1, 0);
     _tile_dpbsud(3, 5, 7);
-    b.advance(s, 3);
-    if (s % store_interval == store_interval - 1) _tile_stored(4, sums, 64);
+    b.advance(s, 6, 2);
+    prefetch_half(a1, 1);
+    if (stores(s)) {
+      sum_tile scratch;
+      _tile_stored(4, scratch.values, 64);
+    }
+    out.write(2);
   }
+  const std::size_t left = x.rows() - m;
+  sum_tile* const sums = out.begin(block, m, left < 2 * tile_tokens ? left : 2 * tile_tokens);
   _tile_stored(0, sums[0].values, 64);
   _tile_stored(1, sums[1].values, 64);
   _tile_stored(2, sums[2].values, 64);
   _tile_stored(3, sums[3].values, 64);
-  const std::size_t row = block * block_rows;
-  store_tile<Product>(sums[0], w, x, m, tile_tokens, row, y, y_stride);
-  store_tile<Product>(sums[1], w, x, m, tile_tokens, row + 16, y, y_stride);
-  store_tile<Product>(sums[2], w, x, m + tile_tokens, tokens - tile_tokens, row, y, y_stride);
-  store_tile<Product>(sums[3], w, x, m + tile_tokens, tokens - tile_tokens, row + 16, y, y_stride);
 }
 
-/// More than 16 tokens: block by block, so that the packed weights come from the cache after the first visit.
+/// 48 tokens from m with one block, or as many of them as there are: three A tiles in turn in one register,
+/// two B tiles.
 template <typename Product>
-void multiply_many(const typename Product::matrix& w, const quantized_activations& x, std::size_t first,
-                   std::size_t last, float* y, std::size_t y_stride, work_range blocks) {
-  // A rest of up to 16 tokens takes the path with one A tile, after the pairs.
-  const std::size_t rest = (last - first) % (2 * tile_tokens);
-  const std::size_t paired = rest <= tile_tokens ? last - rest : last;
-  configure_tiles(tile_tokens);
-  for (std::size_t b = blocks.first; b < blocks.last && paired != first; ++b) {
-    for (std::size_t m = first; m < paired; m += 2 * tile_tokens) {
-      const std::size_t tokens = paired - m < 2 * tile_tokens ? paired - m : 2 * tile_tokens;
-      multiply_two_token_tiles<Product>(w, x, m, tokens, y, y_stride, b);
+void multiply_three_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
+                                outputs<Product>& out, std::size_t m, std::size_t block) {
+  const std::size_t steps = w.padded_cols() / step_cols;
+  typename Product::tiles b(w, block, steps);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  for (std::size_t s = 0; s < steps; ++s) {
+    const std::int8_t* const a0 = a_tile(x, m, s);
+    const std::int8_t* const a1 = a_tile(x, m + tile_tokens, s);
+    const std::int8_t* const a2 = a_tile(x, m + 2 * tile_tokens, s);
+    _tile_loadd(7, b.tile(s, 0), 64);
+    _tile_loadd(6, a0, 64);
+    _tile_dpbsud(0, 6, 7);
+    b.advance(s, 0, 2);
+    prefetch_half(a0, 0);
+    _tile_loadd(6, a1, 64);
+    _tile_dpbsud(2, 6, 7);
+    b.advance(s, 2, 1);
+    prefetch_half(a0, 1);
+    _tile_loadd(6, a2, 64);
+    _tile_dpbsud(4, 6, 7);
+    b.advance(s, 3, 1);
+    prefetch_half(a1, 0);
+    out.write(1);
+    _tile_loadd(7, b.tile(s, 1), 64);
+    _tile_dpbsud(5, 6, 7);
+    b.advance(s, 4, 2);
+    prefetch_half(a1, 1);
+    _tile_loadd(6, a1, 64);
+    _tile_dpbsud(3, 6, 7);
+    b.advance(s, 6, 1);
+    prefetch_half(a2, 0);
+    _tile_loadd(6, a0, 64);
+    _tile_dpbsud(1, 6, 7);
+    b.advance(s, 7, 1);
+    prefetch_half(a2, 1);
+    out.write(1);
+    if (stores(s)) {
+      sum_tile scratch;
+      _tile_stored(6, scratch.values, 64);
     }
   }
-  if (paired == last) return;
-  configure_tiles(last - paired);
-  for (std::size_t b = blocks.first; b < blocks.last; b += 2)
-    multiply_one_token_tile<Product>(w, x, paired, last - paired, y, y_stride, {b, blocks.last});
+  const std::size_t left = x.rows() - m;
+  sum_tile* const sums = out.begin(block, m, left < 3 * tile_tokens ? left : 3 * tile_tokens);
+  _tile_stored(0, sums[0].values, 64);
+  _tile_stored(1, sums[1].values, 64);
+  _tile_stored(2, sums[2].values, 64);
+  _tile_stored(3, sums[3].values, 64);
+  _tile_stored(4, sums[4].values, 64);
+  _tile_stored(5, sums[5].values, 64);
+}
+
+/// Token tiles [first, last), two at least: block by block, so that the packed weights come from the cache
+/// after the first visit.
+template <typename Product>
+void multiply_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
+                          outputs<Product>& out, std::size_t first, std::size_t last, work_range blocks) {
+  for (std::size_t b = blocks.first; b < blocks.last; ++b) {
+    for (std::size_t t = first; t < last;) {
+      if (last - t == 2 || last - t == 4) {
+        multiply_two_token_tiles<Product>(w, x, out, t * tile_tokens, b);
+        t += 2;
+      } else {
+        multiply_three_token_tiles<Product>(w, x, out, t * tile_tokens, b);
+        t += 3;
+      }
+    }
+  }
 }
 
 template <typename Product>
 void multiply(const typename Product::matrix& w, const quantized_activations& x, float* y,
               std::size_t y_stride, work_range blocks) {
-  for (std::size_t first = 0; first < x.rows(); first += token_block) {
-    const std::size_t last = x.rows() - first < token_block ? x.rows() : first + token_block;
-    multiply_many<Product>(w, x, first, last, y, y_stride, blocks);
+  outputs<Product> out(w, x, y, y_stride);
+  const std::size_t tiles = (x.rows() + tile_tokens - 1) / tile_tokens;
+  configure_tiles();
+  if (tiles == 1) {
+    for (std::size_t b = blocks.first; b < blocks.last; b += 2)
+      multiply_one_token_tile<Product>(w, x, out, {b, blocks.last});
+  } else {
+    const std::size_t parts = (tiles + most_token_tiles - 1) / most_token_tiles;
+    for (std::size_t p = 0; p < parts; ++p)
+      multiply_token_tiles<Product>(w, x, out, tiles * p / parts, tiles * (p + 1) / parts, blocks);
   }
+  out.finish();
   // Tiles in use would be saved at every context switch.
   _tile_release();
 }
 
 void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
                     work_range blocks) {
-  if (x.rows() < min_tokens) {
+  if (x.layout() == activation_layout::rows)
     avx512::ternary_matmul(w, x, y, y_stride, blocks);
-    return;
-  }
-  multiply<ternary_product>(w, x, y, y_stride, blocks);
+  else
+    multiply<ternary_product>(w, x, y, y_stride, blocks);
 }
 
 void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
                work_range blocks) {
-  if (x.rows() < min_tokens) {
+  if (x.layout() == activation_layout::rows)
     avx512::head_int8(w, x, y, y_stride, blocks);
-    return;
-  }
-  multiply<head_product>(w, x, y, y_stride, blocks);
+  else
+    multiply<head_product>(w, x, y, y_stride, blocks);
 }
 
 }  // namespace
 
 const matmul_kernels amx_int8_matmul_kernels{.isa = instruction_set::amx_int8,
+                                             .tiled_rows = min_tokens,
                                              .quantize_row = avx2::quantize_row,
                                              .ternary_matmul = ternary_matmul,
                                              .head_int8 = head_int8,

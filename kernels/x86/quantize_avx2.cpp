@@ -58,11 +58,14 @@ __m256i quantize_32(const float* x, __m256 scale) {
 }  // namespace
 
 void quantize_row(const float* x, quantized_activations& out, std::size_t r) {
+  constexpr std::size_t step_cols = quantized_activations::step_cols;
   const std::size_t cols = out.cols();
-  std::int8_t* const q = out.row(r);
+  const std::size_t steps = out.padded_cols() / step_cols;
+  const std::size_t stride = out.step_stride();
+  std::int8_t* q = out.step(r, 0);
   const std::int32_t bits = max_magnitude_bits(x, cols);
   if (bits >= 0x7F800000) {
-    std::memset(q, 0, out.padded_cols());
+    for (std::size_t s = 0; s < steps; ++s) std::memset(q + s * stride, 0, step_cols);
     out.row_scale()[r] = std::numeric_limits<float>::quiet_NaN();
     out.row_sum()[r] = 0;
     return;
@@ -75,19 +78,22 @@ void quantize_row(const float* x, quantized_activations& out, std::size_t r) {
   const __m256i ones8 = _mm256_set1_epi8(1);
   const __m256i ones16 = _mm256_set1_epi16(1);
   __m256i sums = _mm256_setzero_si256();
-  const auto store = [&](std::int8_t* to, __m256i values) {
+  const auto store = [&](std::int8_t* to, const float* from) {
+    const __m256i values = quantize_32(from, scale);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), values);
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, values), ones16));
   };
   std::size_t k = 0;
-  for (; k + step <= cols; k += step) store(q + k, quantize_32(x + k, scale));
-  if (k < cols) {
-    float tail[step] = {};
-    std::memcpy(tail, x + k, (cols - k) * sizeof(float));
-    store(q + k, quantize_32(tail, scale));
-    k += step;
+  for (; k + step_cols <= cols; k += step_cols, q += stride) {
+    store(q, x + k);
+    store(q + 32, x + k + 32);
   }
-  if (k < out.padded_cols()) std::memset(q + k, 0, out.padded_cols() - k);
+  if (k < cols) {
+    float tail[step_cols] = {};
+    std::memcpy(tail, x + k, (cols - k) * sizeof(float));
+    store(q, tail);
+    store(q + 32, tail + 32);
+  }
 
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));

@@ -46,7 +46,7 @@ double seconds_per_read_byte() {
 
 void fill_activations(const matmul_kernels& table, quantized_activations& x, std::size_t rows,
                       std::size_t cols) {
-  x.resize(rows, cols);
+  x.resize(rows, cols, table.layout(rows));
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::vector<float> row(cols);

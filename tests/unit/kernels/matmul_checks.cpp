@@ -72,29 +72,31 @@ void check_splits(std::size_t blocks, const matmul_shape& shape, std::span<const
   none.check(std::vector<float>(shape.tokens * shape.rows, sentinel), what + ", empty range");
 }
 
-void fill(quantized_activations& x, const matmul_shape& shape, activations kind, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  x.resize(shape.tokens, shape.cols);
+void fill(quantized_activations& x, const matmul_shape& shape, activations kind,
+          kernels::activation_layout layout) {
+  std::mt19937_64 random(shape.tokens);
+  x.resize(shape.tokens, shape.cols, layout);
   for (std::size_t m = 0; m < shape.tokens; ++m) {
-    std::int8_t* const row = x.row(m);
-    std::fill_n(row, x.padded_cols(), std::int8_t{0});
     std::int32_t sum = 0;
-    for (std::size_t k = 0; k < shape.cols; ++k) {
+    for (std::size_t k = 0; k < x.padded_cols(); ++k) {
+      const auto number = static_cast<std::int8_t>(random() % 256);
+      auto& q = x.at(m, k);
+      q = 0;
+      if (k >= shape.cols) continue;
       switch (kind) {
         case activations::random:
-          row[k] = static_cast<std::int8_t>(random() % 256);
+          q = number;
           break;
         case activations::lowest:
-          row[k] = -128;
+          q = -128;
           break;
         case activations::highest:
-          row[k] = 127;
+          q = 127;
           break;
         case activations::zero:
-          row[k] = 0;
           break;
       }
-      sum += row[k];
+      sum += q;
     }
     x.row_sum()[m] = sum;
     x.row_scale()[m] = 0.01F + static_cast<float>(random() % 1000) * 1e-4F;
@@ -148,7 +150,7 @@ struct ternary_case {
   std::vector<float> expected;
 };
 
-void make(ternary_case& c, const matmul_shape& shape, activations kind) {
+void make(ternary_case& c, const matmul_shape& shape, activations kind, kernels::activation_layout layout) {
   c.weights = random_ternary(shape.rows, shape.cols, shape.rows * 1000 + shape.cols);
   // With extreme activations, rows of all +1 and all -1 reach the largest sums there are.
   if (kind != activations::random)
@@ -157,12 +159,12 @@ void make(ternary_case& c, const matmul_shape& shape, activations kind) {
         std::fill_n(c.weights.begin() + static_cast<std::ptrdiff_t>(r * shape.cols), shape.cols,
                     static_cast<std::int8_t>(r % 3 == 0 ? 1 : -1));
   c.w = pack_ternary(c.weights, shape.rows, shape.cols, 0.37F);
-  fill(c.x, shape, kind, shape.tokens);
+  fill(c.x, shape, kind, layout);
   c.expected.resize(shape.tokens * shape.rows);
   for (std::size_t m = 0; m < shape.tokens; ++m) {
     for (std::size_t r = 0; r < shape.rows; ++r) {
       std::int32_t dot = 0;
-      for (std::size_t k = 0; k < shape.cols; ++k) dot += c.weights[r * shape.cols + k] * c.x.row(m)[k];
+      for (std::size_t k = 0; k < shape.cols; ++k) dot += c.weights[r * shape.cols + k] * c.x.at(m, k);
       c.expected[m * shape.rows + r] = static_cast<float>(dot) * (c.x.row_scale()[m] * 0.37F);
     }
   }
@@ -172,7 +174,7 @@ void make(ternary_case& c, const matmul_shape& shape, activations kind) {
 
 void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind) {
   ternary_case c;
-  make(c, shape, kind);
+  make(c, shape, kind, table.layout(shape.tokens));
   check_splits(c.w.block_count(), shape, c.expected, "ternary " + to_string(shape),
                [&](float* y, std::size_t y_stride, work_range blocks) {
                  table.ternary_matmul(c.w, c.x, y, y_stride, blocks);
@@ -181,7 +183,7 @@ void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_sha
 
 void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind) {
   ternary_case c;
-  make(c, shape, kind);
+  make(c, shape, kind, kernels::activation_layout::rows);
   kernels::weight_arena arena(kernels::base3_matrix::packed_bytes(shape.rows, shape.cols));
   kernels::base3_matrix w(c.w, arena);
   for (std::size_t b = 0; b < w.block_count(); ++b) w.pack_block(b, c.w);
@@ -197,7 +199,7 @@ void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& s
       if (i / shape.cols % 3 != 2) values[i] = i / shape.cols % 3 == 0 ? 2.0F : -2.0F;
   const head_matrix w = pack_head(values, shape, head_matrix::format::int8);
   quantized_activations x;
-  fill(x, shape, kind, shape.tokens);
+  fill(x, shape, kind, table.layout(shape.tokens));
   std::vector<float> expected(shape.tokens * shape.rows);
   for (std::size_t r = 0; r < shape.rows; ++r) {
     const float* const row = values.data() + r * shape.cols;
@@ -207,7 +209,7 @@ void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& s
     for (std::size_t m = 0; m < shape.tokens; ++m) {
       std::int32_t dot = 0;
       for (std::size_t k = 0; k < shape.cols; ++k)
-        dot += static_cast<int>(std::nearbyint(row[k] / scale)) * x.row(m)[k];
+        dot += static_cast<int>(std::nearbyint(row[k] / scale)) * x.at(m, k);
       expected[m * shape.rows + r] = static_cast<float>(dot) * (x.row_scale()[m] * scale);
     }
   }
@@ -240,7 +242,7 @@ void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& sh
                });
 }
 
-void check_quantize_row(const kernels::matmul_kernels& table, std::size_t cols) {
+void check_quantize_row(const kernels::matmul_kernels& table, std::size_t tokens, std::size_t cols) {
   using limits = std::numeric_limits<float>;
   std::mt19937_64 random(cols);
   const std::function<float(std::size_t)> distributions[] = {
@@ -258,14 +260,18 @@ void check_quantize_row(const kernels::matmul_kernels& table, std::size_t cols) 
       [&](std::size_t k) { return k == cols / 2 ? limits::infinity() : -1.0F; },
       [&](std::size_t k) { return k == cols / 3 ? -limits::infinity() : 1.0F; },
   };
+  // Three rows, or as many as this table wants in tiles: the last but one has neighbours in its tile.
+  const std::size_t rows = std::max<std::size_t>(tokens, 3);
+  const std::size_t row = rows - 2;
   quantized_activations out;
-  out.resize(3, cols);
+  out.resize(rows, cols, table.layout(rows));
   std::size_t number = 0;
   for (const auto& value : distributions) {
     std::vector<float> x(cols + 1);  // one float past alignment
     for (std::size_t k = 0; k < cols; ++k) x[k + 1] = value(k);
-    for (std::size_t r = 0; r < 3; ++r) std::fill_n(out.row(r), out.padded_cols(), std::int8_t{77});
-    table.quantize_row(x.data() + 1, out, 1);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t k = 0; k < out.padded_cols(); ++k) out.at(r, k) = 77;
+    table.quantize_row(x.data() + 1, out, row);
 
     float absmax = 0.0F;
     bool finite = true;
@@ -284,12 +290,11 @@ void check_quantize_row(const kernels::matmul_kernels& table, std::size_t cols) 
     }
     const float wanted_scale = finite ? range / 127.0F : limits::quiet_NaN();
     BOOST_TEST_CONTEXT("distribution " << number << ", " << cols << " columns") {
-      BOOST_TEST(std::equal(expected.begin(), expected.end(), out.row(1)));
-      for (const std::size_t neighbour : {0, 2})
-        BOOST_TEST(std::count(out.row(neighbour), out.row(neighbour) + out.padded_cols(), 77) ==
-                   static_cast<std::ptrdiff_t>(out.padded_cols()));
-      BOOST_TEST(out.row_sum()[1] == sum);
-      BOOST_TEST(!first_difference({&wanted_scale, 1}, {out.row_scale() + 1, 1}));
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t k = 0; k < out.padded_cols(); ++k)
+          if (out.at(r, k) != (r == row ? expected[k] : 77)) BOOST_ERROR("row " << r << " column " << k);
+      BOOST_TEST(out.row_sum()[row] == sum);
+      BOOST_TEST(!first_difference({&wanted_scale, 1}, {out.row_scale() + row, 1}));
     }
     ++number;
   }

@@ -39,8 +39,9 @@ void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shap
 void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
 void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& shape);
 
-/// Quantises rows of cols floats from each of several distributions and compares them with the rule.
-void check_quantize_row(const kernels::matmul_kernels& table, std::size_t cols);
+/// Quantises rows of cols floats from each of several distributions, as one of `tokens`, and compares them
+/// with the rule.
+void check_quantize_row(const kernels::matmul_kernels& table, std::size_t tokens, std::size_t cols);
 
 /// Shapes with tails in every dimension: each takes a few milliseconds.
 std::vector<matmul_shape> odd_shapes();

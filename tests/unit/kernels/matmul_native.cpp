@@ -51,7 +51,7 @@ BOOST_AUTO_TEST_CASE(int8_heads_are_exact_for_odd_shapes_and_any_split) {
 BOOST_AUTO_TEST_CASE(int8_heads_are_exact_for_extreme_activations) {
   for_each_native_table([](const matmul_kernels& table) {
     for (const auto kind : {activations::lowest, activations::highest, activations::zero})
-      for (const std::size_t tokens : {1, 2, 5, 17})
+      for (const std::size_t tokens : {1, 2, 5, 17, 40})
         bitnet::test::check_head_int8(table, {67, 2000, tokens}, kind);
   });
 }
@@ -66,7 +66,7 @@ BOOST_AUTO_TEST_CASE(f16_heads_sum_in_the_fixed_order) {
 BOOST_AUTO_TEST_CASE(rows_are_quantised_by_the_rule) {
   for_each_native_table([](const matmul_kernels& table) {
     for (const std::size_t cols : {1, 2, 7, 8, 31, 32, 33, 63, 64, 65, 100, 128, 1000, 2560})
-      bitnet::test::check_quantize_row(table, cols);
+      for (const std::size_t tokens : {3, 20}) bitnet::test::check_quantize_row(table, tokens, cols);
   });
 }
 

@@ -39,4 +39,19 @@ BOOST_AUTO_TEST_CASE(the_padding_is_zero_after_a_resize_to_fewer_columns) {
     BOOST_TEST(std::all_of(x.row(r) + 130, x.row(r) + x.padded_cols(), [](std::int8_t q) { return q == 0; }));
 }
 
+BOOST_AUTO_TEST_CASE(tiles_hold_sixteen_rows_of_a_step_side_by_side) {
+  quantized_activations x;
+  x.resize(33, 130, bitnet::kernels::activation_layout::tiles);
+  const auto offset = [&](std::size_t r, std::size_t col) { return &x.at(r, col) - x.step(0, 0); };
+  BOOST_TEST(x.padded_cols() == 192U);
+  BOOST_TEST(offset(0, 63) == 63);
+  BOOST_TEST(offset(1, 0) == 64);
+  BOOST_TEST(offset(15, 5) == 15 * 64 + 5);
+  BOOST_TEST(offset(0, 64) == 1024);
+  BOOST_TEST(offset(16, 0) == 3 * 1024);
+  BOOST_TEST(offset(32, 129) == 6 * 1024 + 2 * 1024 + 1);
+  BOOST_TEST(x.step_stride() == 1024U);
+  BOOST_TEST(reinterpret_cast<std::uintptr_t>(x.step(0, 0)) % 64 == 0U);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
