@@ -48,7 +48,7 @@ class OneShot(unittest.TestCase):
                 self.assertRegex(listed, rf"(?m)^  {command} ")
                 self.assertIn(command, self.server.console("help", command).stdout)
                 text = self.server.console(command)
-                self.assertEqual(text.returncode, EXIT_OK, text.stderr)
+                self.assertEqual(text.returncode, EXIT_OK, text.stdout + text.stderr)
                 self.assertIn("HEALTHY", text.stdout.splitlines()[0])
                 answer = self.server.ask(command)
                 self.assertEqual(answer["schema"], "bitnet.console/1")
@@ -78,25 +78,31 @@ class OneShot(unittest.TestCase):
             self.assertIn(f"`{key}`", documented)
 
     def test_a_stream_shows_while_it_runs_and_can_be_cancelled(self):
-        def client():
-            for _ in self.server.stream("/v1/completions", {"prompt": "Once", "max_tokens": 2000, "ignore_eos": True}):
-                pass
+        with ConsoleServer("--debug.fault-injection=true") as server:
+            server.wait_ready().wait_console()
+            # However slowly the console's processes start beside it, the stream does not end by itself.
+            slow = server.post("/debug/faults", {"fault": "slow-step", "factor": 1000})
+            self.assertEqual(slow.status, 200, slow.body)
 
-        done = threading.Thread(target=client, daemon=True)
-        done.start()
-        self.server.wait_until(lambda: self.server.result("streams")["streams"], 20, "a stream shows")
-        stream = self.server.result("streams")["streams"][0]
-        self.assertEqual(stream["kind"], "completion")
-        self.assertTrue(stream["streamed"])
-        self.assertTrue(stream["answer"].startswith("cmpl-"))
-        details = self.server.result("request", stream["answer"])["request"]
-        self.assertEqual(details["request"], stream["request"])
-        self.assertIn("completion", {a["name"] for a in self.server.result("ps")["actors"]})
-        cancelled = self.server.console("--write", "--yes", "cancel", str(stream["request"]))
-        self.assertEqual(cancelled.returncode, EXIT_OK, cancelled.stdout + cancelled.stderr)
-        done.join(20 * SLOWDOWN)
-        self.assertFalse(done.is_alive())
-        self.assertEqual(self.server.result("streams")["streams"], [])
+            def client():
+                for _ in server.stream("/v1/completions", {"prompt": "Once", "max_tokens": 2000, "ignore_eos": True}):
+                    pass
+
+            done = threading.Thread(target=client, daemon=True)
+            done.start()
+            server.wait_until(lambda: server.result("streams")["streams"], 20, "a stream shows")
+            stream = server.result("streams")["streams"][0]
+            self.assertEqual(stream["kind"], "completion")
+            self.assertTrue(stream["streamed"])
+            self.assertTrue(stream["answer"].startswith("cmpl-"))
+            details = server.result("request", stream["answer"])["request"]
+            self.assertEqual(details["request"], stream["request"])
+            self.assertIn("completion", {a["name"] for a in server.result("ps")["actors"]})
+            cancelled = server.console("--write", "--yes", "cancel", str(stream["request"]))
+            self.assertIn(cancelled.returncode, (EXIT_OK, EXIT_DEGRADED), cancelled.stdout + cancelled.stderr)
+            done.join(20 * SLOWDOWN)
+            self.assertFalse(done.is_alive())
+            self.assertEqual(server.result("streams")["streams"], [])
 
     def test_actions_need_write_and_a_yes_and_leave_a_line_in_the_log(self):
         refused = self.server.console("loglevel", "debug", "--yes")
