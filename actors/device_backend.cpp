@@ -58,6 +58,7 @@ std::optional<std::string> device_loss::why() const {
 inference_backend on_device(inference_backend backend, std::shared_ptr<engine::compute_device> device,
                             std::shared_ptr<device_loss> loss) {
   if (!loss) loss = std::make_shared<device_loss>();
+  backend.check_room = nullptr;  // the KV cache is the device's
   backend.create_engine =
       [create = std::move(backend.create_engine), device = std::move(device), loss](
           std::shared_ptr<const engine::model> model,

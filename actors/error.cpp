@@ -38,6 +38,14 @@ std::string_view to_string(error_code code) noexcept {
       return "overloaded";
     case error_code::request_quarantined:
       return "request_quarantined";
+    case error_code::models_fixed:
+      return "models_fixed";
+    case error_code::path_not_allowed:
+      return "path_not_allowed";
+    case error_code::change_in_progress:
+      return "change_in_progress";
+    case error_code::model_not_found:
+      return "model_not_found";
   }
   return "unknown";
 }

@@ -29,6 +29,10 @@ enum class error_code : std::uint8_t {
   worker_lost,          ///< the worker ended with the request in flight; it can be resumed elsewhere
   overloaded,           ///< every worker is full; may work later
   request_quarantined,  ///< workers died of it: do not send it again
+  models_fixed,         ///< models cannot be loaded and unloaded at run time here
+  path_not_allowed,     ///< a model file outside the directories that models may come from
+  change_in_progress,   ///< another model is being loaded, or an old one has not gone yet
+  model_not_found,      ///< no model of that name serves
 };
 
 inline constexpr caf::atom_value error_category = caf::atom("bitnet");

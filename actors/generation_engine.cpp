@@ -2,6 +2,7 @@
 
 #include "actors/engine_drill.hpp"
 #include "engine/model_identity.hpp"
+#include "engine/serving_memory.hpp"
 
 #include <utility>
 
@@ -25,6 +26,7 @@ inference_backend cpu_backend(bool faults) {
   backend.load_model = [](const std::filesystem::path& path, const engine::load_options& options) {
     return engine::load_model(path, options);
   };
+  backend.check_room = engine::check_memory_to_serve;
   backend.create_engine = [faults](std::shared_ptr<const engine::model> model,
                                    const engine::generation_options& options) {
     return create_generation_engine(std::move(model), options,

@@ -68,25 +68,42 @@ class inference_engine {
 /// Returns the name of a region that changed. One thread at a time.
 using weight_scrub = std::function<std::optional<std::string>(std::size_t max_bytes)>;
 
+/// Processes besides this one that serve a model; 0: none, or it has ended.
+struct model_processes {
+  const engine::model* model = nullptr;  ///< to compare, not to follow
+  pid_t loader = 0;                      ///< has the weights
+  pid_t engine = 0;                      ///< computes; shares the loader's memory
+};
+
 /// How models and engines come into being.
 struct inference_backend {
-  /// Blocks for seconds; called on a thread of its own. Must call options.progress.
+  /// Blocks for seconds; called on a thread of its own, also while other models serve. Must call
+  /// options.progress, and give up soon after *options.cancelled.
   std::function<engine::result<std::shared_ptr<const engine::model>>(const std::filesystem::path&,
                                                                      const engine::load_options&)>
       load_model;
+  /// Says why there is not the memory to load and serve this file's model beside those that are loaded,
+  /// before anything is loaded. Empty: only trying tells.
+  std::function<engine::result<void>(const std::filesystem::path&, const engine::load_options&,
+                                     const engine::generation_options&)>
+      check_room;
   /// Blocks while it allocates; called on the worker's thread.
   std::function<engine::result<std::unique_ptr<inference_engine>>(std::shared_ptr<const engine::model>,
                                                                   const engine::generation_options&)>
       create_engine;
   /// Reads all weights once; called on the loading thread. Empty: weights are not scrubbed here.
   std::function<weight_scrub(std::shared_ptr<const engine::model>)> make_scrub;
-  /// Why the model that was loaded last cannot be served any more (the process that holds its weights ended);
-  /// nothing while it can. Never blocks. Empty: it always can.
-  std::function<std::optional<std::string>()> model_lost;
+  /// Why a model cannot be served any more (the process that holds its weights ended); nothing while it can.
+  /// Never blocks. Empty: it always can.
+  std::function<std::optional<std::string>(const engine::model&)> model_lost;
+  /// Gives the memory of a model's weights back now, also where somebody still has a pointer to the model;
+  /// its engines end, and no other can be created. May block for some milliseconds. Empty: the memory goes
+  /// with the last pointer.
+  std::function<void(const engine::model&)> unload;
   /// Each engine has weights of its own (copy-on-write): bad ones may be cured by another engine.
   bool own_weights = false;
-  /// Processes besides this one, for memory and CPU figures; any thread. Empty: none.
-  std::function<std::vector<pid_t>()> processes;
+  /// Of every model, for memory and CPU figures; any thread. Empty: none.
+  std::function<std::vector<model_processes>()> processes;
 };
 
 /// engine::load_model, engine::generation_loop and engine::weight_scrubber, in this process. `faults`:

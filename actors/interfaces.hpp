@@ -51,6 +51,7 @@ struct announced_worker {
   std::shared_ptr<const worker_board> board;
   std::uint64_t capacity = 0;  ///< sequences that it runs or lets wait
   std::uint64_t batch = 0;     ///< sequences that it runs together; 0: all
+  std::uint64_t model = 0;     ///< slot of its model: it gets that one's requests alone
 };
 
 }  // namespace bitnet::actors
@@ -63,10 +64,11 @@ namespace bitnet::actors {
 /// The only address that clients keep. Chooses a worker for each request, and another one when that is lost:
 /// a sink sees one uninterrupted sequence of frames.
 using router_actor = caf::typed_actor<
-    // Application: start, or with `emitted` tokens resume, a sequence. Delayed: a worker answers, and where
-    // one is being replaced it is waited for (resume_options). Errors: the worker's; draining, no_worker,
-    // overloaded, request_quarantined.
-    caf::replies_to<submit_atom, engine::generation_request, std::uint32_t,
+    // Application: start, or with `emitted` tokens resume, a sequence of the model in this slot
+    // (served_model), whose tokenizer made the prompt: no worker of another one gets it. Delayed: a worker
+    // answers, and where one is being replaced it is waited for (resume_options). Errors: the worker's;
+    // draining, no_worker, overloaded, request_quarantined.
+    caf::replies_to<submit_atom, std::uint64_t, engine::generation_request, std::uint32_t,
                     token_sink_actor>::with<submit_receipt>,
     // Application: end a request wherever it runs. Its sink gets a last frame with finish_reason::cancelled.
     caf::reacts_to<cancel_atom, engine::request_id>,
@@ -77,6 +79,9 @@ using router_actor = caf::typed_actor<
     // Engine supervisor: send this worker (id, incarnation) nothing new. Ignored for another incarnation than
     // the known one.
     caf::reacts_to<withdraw_atom, std::uint64_t, std::uint64_t>,
+    // Engine supervisor: there will be no worker of the model in this slot any more. Streams that it still
+    // has end with worker_lost.
+    caf::reacts_to<release_atom, std::uint64_t>,
     // Itself, while streams wait for a worker.
     caf::reacts_to<tick_atom>,
     // Service: refuse new requests from now on. Answers true.
@@ -136,31 +141,56 @@ using aggregator_actor = caf::typed_actor<
     // Fault injection: hang for these seconds; none: end as after a bug.
     caf::reacts_to<stop_atom, double>>;
 
-/// Owns the worker: starts it when a model is there, watches it through shared atomics, replaces it.
-/// Component "inference_engine".
+/// Owns the workers, one a model: starts each when its model is there, watches it through shared atomics,
+/// replaces it. Component "inference_engine", which is the serving model's.
 using engine_supervisor_actor = caf::typed_actor<
-    // Model supervisor: run this model; replaces the running one.
+    // Model supervisor: run this model, in this role. Replaces the running one of its slot.
     caf::reacts_to<loaded_model>,
-    // Model supervisor: stop using the model now, its weights went bad (why). Until the next loaded_model.
-    caf::reacts_to<fence_atom, std::string>,
+    // Model supervisor: stop using the model in this slot now, its weights went bad (why). Until the next
+    // loaded_model.
+    caf::reacts_to<fence_atom, std::uint64_t, std::string>,
+    // Model supervisor: the model in this slot serves no more, and finishes its streams.
+    caf::reacts_to<retire_atom, std::uint64_t>,
+    // Model supervisor: end the worker of this slot for good, and cut off what streams it may have. Answered
+    // with release_atom when that is done, also where there is none.
+    caf::reacts_to<release_atom, std::uint64_t>,
     // Itself, each period.
     caf::reacts_to<tick_atom>,
     // Worker: it has started, so look at it now.
     caf::reacts_to<status_atom>,
     // Service: break the worker's engine (drills). The worker's answer and errors.
     caf::replies_to<fault_atom, fault_request>::with<std::string>,
-    // Itself, after the back-off: start the next incarnation (generation; others are stale and ignored).
-    caf::reacts_to<restart_atom, std::uint64_t>>;
+    // Itself, after the back-off: start the next incarnation of a slot (generation; others are stale and
+    // ignored).
+    caf::reacts_to<restart_atom, std::uint64_t, std::uint64_t>>;
 
-/// Loads the model file and guards its identity. Component "model".
+/// Loads model files, guards the serving one's identity, and has it replaced on request (model_changes.cpp).
+/// Component "model".
 using model_supervisor_actor = caf::typed_actor<
     // Itself, each period.
     caf::reacts_to<tick_atom>,
-    // Its loader, once.
+    // A loader, once.
     caf::reacts_to<load_outcome>,
-    // Engine supervisor: the weights in memory give wrong results. Fences the engine off and loads the file
-    // again, or says that it does not help any more.
-    caf::reacts_to<reload_atom>,
+    // Application: load this file and serve it instead of the model that serves now, which goes on until
+    // then. Delayed until the new one serves. Errors: models_fixed, path_not_allowed, change_in_progress,
+    // draining, those of loading, internal (its engine does not work).
+    caf::replies_to<load_atom, std::string>::with<loaded_model>,
+    // Application: serve the model of this name no more. Answers its name; its streams are finished. Errors:
+    // models_fixed, change_in_progress, model_not_found.
+    caf::replies_to<unload_atom, std::string>::with<std::string>,
+    // Service: the server is about to end. Refuses loads, and gives up one that runs.
+    caf::reacts_to<drain_atom>,
+    // Service: go on as usual.
+    caf::reacts_to<undrain_atom>,
+    // Engine supervisor: the candidate in this slot has proved itself and serves from now on.
+    caf::reacts_to<ready_atom, std::uint64_t>,
+    // Engine supervisor: the candidate in this slot does not work (why), and has been ended.
+    caf::reacts_to<reject_atom, std::uint64_t, std::string>,
+    // Engine supervisor: nothing uses the model in this slot any more.
+    caf::reacts_to<release_atom, std::uint64_t>,
+    // Engine supervisor: the weights in this slot give wrong results. Fences the engine off and loads the
+    // file again, or says that it does not help any more.
+    caf::reacts_to<reload_atom, std::uint64_t>,
     // Root supervisor: send loaded models here.
     caf::reacts_to<subscribe_atom, engine_supervisor_actor>>;
 

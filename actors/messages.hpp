@@ -116,16 +116,34 @@ typename Inspector::result_type inspect(Inspector& f, engine_sample& x) {
            x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99, x.loader_pid, x.engine_pid);
 }
 
-/// A model that has just been loaded, or replaced. Stays in this process.
+/// What becomes of a model's engine. Models have slots, counted from 0: one that is loaded again, because its
+/// weights were lost or went bad, keeps its slot, and its streams go on; another model gets another one.
+enum class model_role : std::uint8_t {
+  serving,    ///< gets the requests; is kept running whatever happens
+  candidate,  ///< becomes the serving one when its canary is good, and is given up where it does not start
+  retiring,   ///< finishes its streams beside the serving one
+};
+
+/// A model that has just been loaded, or loaded again. Stays in this process.
 struct loaded_model {
   std::shared_ptr<const engine::model> model;
   std::uint64_t load = 0;  ///< counts the loads of this process from 1
+  std::uint64_t slot = 0;
+  model_role role = model_role::serving;
+};
+
+/// The model that gets new requests. Stays in this process. Whoever works on a request keeps this until the
+/// request has ended: an old model is unloaded when nobody has it any more.
+struct served_model {
+  std::shared_ptr<const engine::model> model;
+  std::uint64_t slot = 0;
+  std::shared_ptr<const void> lease;
 };
 
 /// How a load ended. Stays in this process.
 struct load_outcome {
   std::uint64_t load = 0;
-  engine::result<std::shared_ptr<const engine::model>> model;
+  tl::expected<std::shared_ptr<const engine::model>, failure> model;
   weight_scrub scrub;
 };
 
@@ -169,6 +187,12 @@ CAF_ADD_ATOM(bitnet, bitnet::actors, subscribe_atom, "subscribe")
 CAF_ADD_ATOM(bitnet, bitnet::actors, watch_atom, "watch")
 CAF_ADD_ATOM(bitnet, bitnet::actors, escalate_atom, "escalate")
 CAF_ADD_ATOM(bitnet, bitnet::actors, fault_atom, "fault")
+CAF_ADD_ATOM(bitnet, bitnet::actors, load_atom, "load")
+CAF_ADD_ATOM(bitnet, bitnet::actors, unload_atom, "unload")
+CAF_ADD_ATOM(bitnet, bitnet::actors, ready_atom, "ready")
+CAF_ADD_ATOM(bitnet, bitnet::actors, reject_atom, "reject")
+CAF_ADD_ATOM(bitnet, bitnet::actors, retire_atom, "retire")
+CAF_ADD_ATOM(bitnet, bitnet::actors, release_atom, "release")
 
 CAF_END_TYPE_ID_BLOCK(bitnet)
 

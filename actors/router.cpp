@@ -51,28 +51,33 @@ router_state::~router_state() {
   options.counters->waiting.store(0, relaxed);
 }
 
-bool router_state::any_worker() const {
-  return std::any_of(workers.begin(), workers.end(), takes_requests);
+bool router_state::any_worker(std::uint64_t model) const {
+  return std::any_of(workers.begin(), workers.end(), [model](const routed_worker& known) {
+    return known.worker.model == model && takes_requests(known);
+  });
 }
 
 void router_state::note_workers() {
-  if (any_worker())
-    without_worker.reset();
-  else if (!without_worker)
-    without_worker = self->clock().now();
+  for (auto& [slot, m] : models) {
+    if (any_worker(slot))
+      m.without_worker.reset();
+    else if (!m.without_worker)
+      m.without_worker = self->clock().now();
+  }
 }
 
-caf::result<submit_receipt> router_state::submit(engine::generation_request request, std::uint32_t attempt,
-                                                 const token_sink_actor& sink) {
+caf::result<submit_receipt> router_state::submit(std::uint64_t model, engine::generation_request request,
+                                                 std::uint32_t attempt, const token_sink_actor& sink) {
   if (draining) return make_error(error_code::draining, going);
   if (!sink) return make_error(error_code::invalid_request, "The request names nobody to send tokens to.");
   const auto now = self->clock().now();
   note_workers();
-  if (!any_worker()) {
+  if (!any_worker(model)) {
     // Worth a wait only where a worker is merely being replaced.
-    if (!without_worker || last_capacity == 0 || now - *without_worker >= options.resume.resume_wait)
+    const auto known = models.find(model);
+    if (known == models.end() || now - *known->second.without_worker >= options.resume.resume_wait)
       return make_error(error_code::no_worker, "No worker is ready; see /health for the reason.");
-    if (streams.waiting() >= last_capacity)
+    if (streams.waiting() >= known->second.last_capacity)
       return make_error(error_code::overloaded, "All places are taken; try again later.");
   }
   const auto id = request.id;
@@ -80,7 +85,7 @@ caf::result<submit_receipt> router_state::submit(engine::generation_request requ
   retries.on_request();
   const auto k = streams.add(std::move(request), attempt, now);
   auto accepted = self->make_response_promise<submit_receipt>();
-  clients.emplace(k, client{sink, id, attempt, accepted, prefix});
+  clients.emplace(k, client{sink, model, id, attempt, accepted, prefix});
   auto& of_sink = by_sink[sink.address()];
   if (of_sink.empty()) self->monitor(sink);
   of_sink.insert(k);
@@ -94,7 +99,7 @@ const announced_worker* router_state::choose(const client& c, const engine::gene
   std::vector<const announced_worker*> who;
   const auto now = self->clock().now();
   for (const auto& known : workers) {
-    if (!takes_requests(known)) continue;
+    if (known.worker.model != c.model || !takes_requests(known)) continue;
     const auto& worker = known.worker;
     const auto& b = *worker.board;
     if (b.remote && !travels) continue;
@@ -136,8 +141,10 @@ void router_state::pump() {
     const auto& c = clients.at(*k);
     if (const auto* chosen = choose(c, streams.find(*k)->request()))
       send_to(*k, *chosen);
-    else if (!any_worker())
+    else if (!any_worker(c.model) && models.size() < 2)
       break;
+    else if (!any_worker(c.model))
+      streams.postpone(*k, now);  // not to hold up the other model's streams
     else if (streams.find(*k)->first_attempt())
       fail(*k, error_code::overloaded, "All places are taken; try again later.");
     else
@@ -155,8 +162,10 @@ void router_state::schedule_tick() {
 void router_state::tick() {
   tick_pending = false;
   note_workers();
-  if (without_worker) {
-    for (const auto k : streams.expired(self->clock().now(), *without_worker)) {
+  for (const auto& [slot, m] : models) {
+    if (!m.without_worker) continue;
+    for (const auto k : streams.expired(self->clock().now(), *m.without_worker)) {
+      if (clients.at(k).model != slot) continue;
       options.counters->abandoned.fetch_add(1, relaxed);
       if (streams.find(k)->first_attempt())
         fail(k, error_code::no_worker, "No worker became ready in time; see /health for the reason.");
@@ -223,6 +232,10 @@ void router_state::on_refusal(stream_table::key k, std::uint32_t attempt, const 
     case error_code::prompt_too_long:
     case error_code::internal:
     case error_code::request_quarantined:
+    case error_code::models_fixed:
+    case error_code::path_not_allowed:
+    case error_code::change_in_progress:
+    case error_code::model_not_found:
       fail(k, why.code, why.message);
       break;
   }
@@ -363,7 +376,7 @@ void router_state::announce(announced_worker worker) {
     return run_of(w.worker).worker == run.worker;
   });
   if (known == workers.end()) {
-    last_capacity = worker.capacity;
+    models[worker.model].last_capacity = worker.capacity;
     self->monitor(worker.handle);
     workers.push_back({std::move(worker), false});
   } else if (run_of(known->worker) == run) {
@@ -381,6 +394,19 @@ void router_state::withdraw(std::uint64_t id, std::uint64_t incarnation) {
     if (options.on_withdraw && !known.worker.board->remote) options.on_withdraw(id, incarnation);
   }
   note_workers();
+}
+
+void router_state::release(std::uint64_t model) {
+  std::vector<stream_table::key> left;
+  for (const auto& [k, c] : clients)
+    if (c.model == model) left.push_back(k);
+  for (const auto k : left) {
+    if (streams.find(k)->in_flight()) cancel_at_worker(k);
+    fail(k, error_code::worker_lost,
+         "Its model was unloaded before the request was finished; send it again.");
+  }
+  models.erase(model);
+  pump();
 }
 
 void router_state::on_down(const caf::actor_addr& who) {
@@ -410,14 +436,17 @@ router_actor::behavior_type router(instrumented_pointer<router_actor, router_sta
   state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { self->state.on_down(down.source); });
   return {
-      [self](submit_atom, engine::generation_request& request, std::uint32_t attempt,
-             const token_sink_actor& sink) { return self->state.submit(std::move(request), attempt, sink); },
+      [self](submit_atom, std::uint64_t model, engine::generation_request& request, std::uint32_t attempt,
+             const token_sink_actor& sink) {
+        return self->state.submit(model, std::move(request), attempt, sink);
+      },
       [self](cancel_atom, engine::request_id request) { self->state.cancel(request); },
       [self](token_frame& frame) { self->state.on_frame(frame); },
       [self](announce_atom, announced_worker& worker) { self->state.announce(std::move(worker)); },
       [self](withdraw_atom, std::uint64_t id, std::uint64_t incarnation) {
         self->state.withdraw(id, incarnation);
       },
+      [self](release_atom, std::uint64_t model) { self->state.release(model); },
       [self](tick_atom) { self->state.tick(); },
       [self](drain_atom) {
         self->state.draining = true;

@@ -50,11 +50,18 @@ struct router_state {
   /// Who gets the tokens of a stream.
   struct client {
     token_sink_actor sink;
+    std::uint64_t model = 0;  ///< slot
     engine::request_id id = 0;
     std::uint32_t attempt = 0;
     caf::typed_response_promise<submit_receipt> accepted;  ///< pending until a worker has accepted
     std::uint64_t prefix = 0;  ///< hash of the prompt's beginning: whose KV cache may have it
     std::optional<std::uint64_t> refused_by{};  ///< tried another one for it already
+  };
+
+  /// A model that has, or had, workers.
+  struct model_workers {
+    std::uint64_t last_capacity = 0;            ///< of the last one that was announced
+    std::optional<steady_time> without_worker;  ///< since when; nothing while one takes requests
   };
 
   router_actor::pointer self;
@@ -67,24 +74,24 @@ struct router_state {
   stream_table streams;
   std::map<stream_table::key, client> clients;  ///< by key of the stream
   std::map<caf::actor_addr, std::set<stream_table::key>> by_sink;
-  std::uint64_t last_capacity = 0;            ///< of the last worker that was announced; 0: none ever was
-  std::optional<steady_time> without_worker;  ///< since when, where there was one before
+  std::map<std::uint64_t, model_workers> models;  ///< by slot, from the first announcement to the release
   bool tick_pending = false;
 
   explicit router_state(router_actor::pointer owner) : self(owner) {}
   ~router_state();
 
-  caf::result<submit_receipt> submit(engine::generation_request request, std::uint32_t attempt,
-                                     const token_sink_actor& sink);
+  caf::result<submit_receipt> submit(std::uint64_t model, engine::generation_request request,
+                                     std::uint32_t attempt, const token_sink_actor& sink);
   void cancel(engine::request_id request);
   void announce(announced_worker worker);
   void withdraw(std::uint64_t id, std::uint64_t incarnation);
+  void release(std::uint64_t model);
   void on_frame(token_frame& frame);
   void on_down(const caf::actor_addr& who);
   void tick();
 
  private:
-  bool any_worker() const;
+  bool any_worker(std::uint64_t model) const;
   void note_workers();
   void pump();
   const announced_worker* choose(const client& c, const engine::generation_request& wanted);

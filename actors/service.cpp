@@ -120,7 +120,8 @@ struct service::state {
   engine_supervisor_actor engine;  ///< the current one, for drills
 
   mutable std::mutex model_mutex;
-  std::shared_ptr<const engine::model> model;
+  std::shared_ptr<const served_model> model;
+  model_supervisor_actor models;  ///< the current one
 
   std::optional<system_config> config;
   std::optional<caf::actor_system> system;
@@ -177,7 +178,12 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
   a.startup_grace = options.startup_grace;
   a.cpu_count = options.cpu_count != 0 ? options.cpu_count : affinity_cpu_count();
   a.cpu_time = [used = std::make_shared<cpu_time_sum>(), others = backend.processes] {
-    return used->measure(others ? others() : std::vector<pid_t>{});
+    std::vector<pid_t> pids;
+    if (others)
+      for (const auto& one : others())
+        for (const auto pid : {one.loader, one.engine})
+          if (pid != 0) pids.push_back(pid);
+    return used->measure(pids);
   };
   a.requests = options.requests;
   a.streams = [counters = streams] {
@@ -203,13 +209,15 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   auto shared = std::make_shared<started>();
 
   model_supervisor_options m;
-  m.path = options.model_path;
+  m.choice->file = options.model_path;
+  m.directories = options.directories;
+  m.generation = options.generation;
   m.load_threads = options.load_threads;
   m.backend = backend;
   m.aggregator = aggregator;
-  m.on_loaded = [this](std::shared_ptr<const engine::model> loaded) {
+  m.on_served = [this](std::shared_ptr<const served_model> next) {
     const std::lock_guard lock(model_mutex);
-    model = std::move(loaded);
+    model.swap(next);  // the old one may be the last holder of its model: it goes after the lock
   };
 
   memory_supervisor_options mem;
@@ -220,7 +228,9 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   // Readers that need no descriptor once they have begun, so that they can still tell when none is left.
   mem.measure = [read = keep_files_open(), others = backend.processes] {
     auto sample = measure_memory(read);
-    if (sample && others) sample->resident_bytes += largest_resident_bytes(others());
+    if (sample && others)
+      for (const auto& one : others())
+        sample->resident_bytes += largest_resident_bytes({one.loader, one.engine});
     return sample;
   };
   mem.measure_pressure = [read = keep_files_open()] { return measure_memory_pressure(read); };
@@ -254,8 +264,10 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   // The first three read files, which may block: threads of their own, so that a dead disk stops only them.
   std::vector<child_spec> specs{
       {"model supervisor",
-       [m, shared](caf::event_based_actor* parent, std::uint64_t) {
+       [m, shared, this](caf::event_based_actor* parent, std::uint64_t) {
          shared->model = parent->spawn<caf::detached>(model_supervisor, m);
+         const std::lock_guard lock(model_mutex);
+         models = shared->model;
          return caf::actor_cast<caf::actor>(shared->model);
        }},
       {"memory supervisor",
@@ -461,10 +473,12 @@ void service::request_drain(bool draining) {
   if (draining) {
     caf::anon_send(state_->aggregator, drain_atom_v);
     caf::anon_send(state_->router, drain_atom_v);
+    if (const auto m = models()) caf::anon_send(m, drain_atom_v);
     if (state_->cluster) caf::anon_send(state_->cluster, drain_atom_v);
   } else {
     if (state_->cluster) caf::anon_send(state_->cluster, undrain_atom_v);
     caf::anon_send(state_->router, undrain_atom_v);
+    if (const auto m = models()) caf::anon_send(m, undrain_atom_v);
     caf::anon_send(state_->aggregator, undrain_atom_v);
   }
 }
@@ -473,9 +487,14 @@ void service::request_cancel(engine::request_id request) {
   caf::anon_send(state_->router, cancel_atom_v, request);
 }
 
-std::shared_ptr<const engine::model> service::model() const {
+std::shared_ptr<const served_model> service::model() const {
   const std::lock_guard lock(state_->model_mutex);
   return state_->model;
+}
+
+model_supervisor_actor service::models() const {
+  const std::lock_guard lock(state_->model_mutex);
+  return state_->models;
 }
 
 void service::drain() {
@@ -491,6 +510,7 @@ void service::drain() {
   ask(state_->aggregator, "aggregator");
   ask(state_->router, "router");
   if (state_->cluster) ask(state_->cluster, "cluster");
+  if (const auto m = models()) caf::anon_send(m, drain_atom_v);
 }
 
 bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::milliseconds hard_limit) {
@@ -516,6 +536,10 @@ bool service::stop(std::chrono::milliseconds drain_deadline, std::chrono::millis
   state_->end(state_->aggregator, control_timeout);
   state_->root = nullptr;
   state_->engine = nullptr;
+  {
+    const std::lock_guard lock(state_->model_mutex);
+    state_->models = nullptr;
+  }
   state_->router = nullptr;
   state_->aggregator = nullptr;
   state_->system.reset();  // waits for every actor, hence the guard

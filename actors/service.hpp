@@ -5,6 +5,7 @@
 #include "actors/health.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/introspection/introspection.hpp"
+#include "actors/model_directories.hpp"
 #include "actors/probes/process.hpp"
 #include "actors/snapshot_store.hpp"
 #include "engine/generation.hpp"
@@ -43,6 +44,7 @@ struct cluster_settings {
 /// Everything that the actors need to know; apps/ fills it from the configuration.
 struct service_options {
   std::filesystem::path model_path;
+  model_directories directories;          ///< of files that clients may have loaded instead; empty: none
   engine::generation_options generation;  ///< threads, batch and cache sizes of the worker
   std::optional<gpu_options> gpu;         ///< component "gpu"; nothing in builds without CUDA
   std::size_t load_threads = 0;           ///< for packing weights; 0: all usable CPUs
@@ -116,9 +118,13 @@ class service {
   /// destructors; use `caf::scoped_actor` or spawn with `system().spawn`.
   caf::actor_system& system() noexcept;
 
-  /// The loaded model for tokenising, nullptr until it is loaded. Any thread; takes a short lock. Keep the
-  /// pointer for one request only, so that a replaced model can go.
-  std::shared_ptr<const engine::model> model() const;
+  /// The model that gets requests now, for tokenising them and for the router; nullptr where there is none.
+  /// Any thread; takes a short lock. Keep the pointer until the request has ended, and no longer: a replaced
+  /// model stays until then.
+  std::shared_ptr<const served_model> model() const;
+
+  /// Who loads and unloads models (interfaces.hpp); invalid before the first one has started. Any thread.
+  model_supervisor_actor models() const;
 
   /// What the actors show of themselves. Any thread; outlives the service.
   std::shared_ptr<introspection> inspected() const;

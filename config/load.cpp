@@ -187,6 +187,10 @@ status check_consistency(const server_config& config) {
   if (config.http.tls_certificate.empty() != config.http.tls_key.empty())
     return tl::unexpected(std::string{
         "http.tls-certificate and http.tls-key belong together: set both, or neither for plain HTTP"});
+  if (!config.models.directories.empty() && config.cluster.port != 0)
+    return tl::unexpected(std::string{
+        "models.directories cannot be set together with cluster.port: the nodes of a cluster serve "
+        "one model; to change it, start them again one by one"});
   return {};
 }
 

@@ -124,22 +124,50 @@ option duration_option(std::string key, milliseconds min, milliseconds max, std:
           [field](const server_config& c) { return format_duration(field(c)); }};
 }
 
-/// As text_option, but may be empty.
-/// HOST:PORT,HOST:PORT, also in brackets and with quotes, as CAF writes lists.
+/// What stands between commas, without spaces and quotes around it; nothing empty.
+std::vector<std::string_view> list_items(std::string_view text) {
+  std::vector<std::string_view> items;
+  while (!text.empty()) {
+    const auto comma = text.find(',');
+    auto one = text.substr(0, comma);
+    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+    const auto is_frame = [](char x) { return x == ' ' || x == '"' || x == '\''; };
+    while (!one.empty() && is_frame(one.front())) one.remove_prefix(1);
+    while (!one.empty() && is_frame(one.back())) one.remove_suffix(1);
+    if (!one.empty()) items.push_back(one);
+  }
+  return items;
+}
+
+/// DIRECTORY,DIRECTORY, also in brackets, as CAF writes lists.
+option directories_option() {
+  auto set = [](server_config& c, std::string_view text) -> parsed<void> {
+    if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
+    std::vector<std::string> directories;
+    for (const auto one : list_items(text)) {
+      if (!one.starts_with('/'))
+        return tl::unexpected(fmt::format("must be absolute paths with commas between, not '{}'", one));
+      directories.emplace_back(one);
+    }
+    c.models.directories = std::move(directories);
+    return {};
+  };
+  return {"models.directories",
+          value_kind::text,
+          "[DIR,...]",
+          "where POST /v1/models/load may take model files from; empty: models cannot be changed at run time",
+          set,
+          [](const server_config& c) { return fmt::format("[{}]", fmt::join(c.models.directories, ",")); }};
+}
+
+/// HOST:PORT,HOST:PORT, also in brackets, as CAF writes lists.
 option seeds_option() {
   auto set = [](server_config& c, std::string_view text) -> parsed<void> {
     if (text.starts_with('[') && text.ends_with(']') &&
         (text.size() < 3 || text[1] != '[' || text.find(',') != text.npos || text.find("]:") == text.npos))
       text = text.substr(1, text.size() - 2);
     std::vector<std::string> seeds;
-    while (!text.empty()) {
-      const auto comma = text.find(',');
-      auto one = text.substr(0, comma);
-      text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
-      const auto is_frame = [](char x) { return x == ' ' || x == '"' || x == '\''; };
-      while (!one.empty() && is_frame(one.front())) one.remove_prefix(1);
-      while (!one.empty() && is_frame(one.back())) one.remove_suffix(1);
-      if (one.empty()) continue;
+    for (const auto one : list_items(text)) {
       const auto colon = one.rfind(':');
       if (colon == std::string_view::npos || colon == 0 || !parse_unsigned(one.substr(colon + 1), 1, 65535))
         return tl::unexpected(fmt::format("must be HOST:PORT,HOST:PORT, not '{}'", one));
@@ -196,6 +224,7 @@ option console_address_option() {
 std::vector<option> declare() {
   std::vector<option> all;
   all.push_back(text_option("model", "FILE", "GGUF file of the ternary model to serve", FIELD(model)));
+  all.push_back(directories_option());
 
   all.push_back(text_option("http.address", "ADDRESS", "address to listen on; 0.0.0.0 or :: for all",
                             FIELD(http.address)));

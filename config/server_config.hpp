@@ -16,6 +16,10 @@ using std::chrono::milliseconds;
 struct server_config {
   std::string model;  ///< path of the GGUF file
 
+  struct models_section {
+    std::vector<std::string> directories;  ///< absolute; empty: models cannot be changed at run time
+  } models;
+
   struct http_section {
     std::string address = "127.0.0.1";
     std::uint16_t port = 8080;  ///< 0: any free port, printed at start

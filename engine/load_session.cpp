@@ -40,11 +40,12 @@ class first_failure {
 }  // namespace
 
 load_session::load_session(const gguf_file& file, std::size_t threads, std::uint64_t total_bytes,
-                           std::function<void(float)> progress)
+                           std::function<void(float)> progress, const std::atomic<bool>* cancelled)
     : file_(file),
       scratch_(std::max<std::size_t>(threads, 1)),
       total_bytes_(std::max<std::uint64_t>(total_bytes, 1)),
-      progress_(std::move(progress)) {}
+      progress_(std::move(progress)),
+      cancelled_(cancelled) {}
 
 result<void> load_session::parallel(std::size_t count,
                                     const std::function<result<void>(load_scratch&, std::size_t)>& work) {
@@ -56,6 +57,8 @@ result<void> load_session::parallel(std::size_t count,
     while (!failure.any()) {
       const std::size_t index = next.fetch_add(1, std::memory_order_relaxed);
       if (index >= count) return;
+      if (cancelled_ != nullptr && cancelled_->load(std::memory_order_relaxed))
+        return failure.set(index, error{error_code::internal, "the load was cancelled"});
       try {
         if (auto done = work(scratch_[thread], index); !done) failure.set(index, std::move(done.error()));
       } catch (const std::bad_alloc&) {

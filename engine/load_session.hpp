@@ -37,12 +37,13 @@ class load_scratch {
 class load_session {
  public:
   load_session(const gguf_file& file, std::size_t threads, std::uint64_t total_bytes,
-               std::function<void(float)> progress);
+               std::function<void(float)> progress, const std::atomic<bool>* cancelled = nullptr);
 
   const gguf_file& file() const noexcept { return file_; }
 
   /// Calls work(scratch, index) for each index in [0, count), on the calling thread and others. Returns the
-  /// error of the smallest index that failed: the same at every run. Work must not throw but std::bad_alloc.
+  /// error of the smallest index that failed: the same at every run, unless it was cancelled. Work must not
+  /// throw but std::bad_alloc.
   result<void> parallel(std::size_t count,
                         const std::function<result<void>(load_scratch&, std::size_t)>& work);
 
@@ -67,6 +68,7 @@ class load_session {
   std::atomic<std::uint64_t> done_bytes_{0};
   float reported_ = 0.0F;
   std::function<void(float)> progress_;
+  const std::atomic<bool>* cancelled_;  ///< null: never
   note requantized_;
   note implausible_;
 };

@@ -248,7 +248,7 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
   auto weights = std::make_unique<model_weights>();
   weights->config = std::move(*config);
   const std::size_t threads = options.threads != 0 ? options.threads : kernels::usable_cpu_count();
-  load_session session(*file, threads, total_tensor_bytes(*file), options.progress);
+  load_session session(*file, threads, total_tensor_bytes(*file), options.progress, options.cancelled);
   weights_loader loader(*file, weights->config, session);
   auto done = loader.check_tensors()
                   .and_then([&] { return check_memory(*file, weights->config, options); })

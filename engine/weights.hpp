@@ -6,6 +6,7 @@
 #include "kernels/instruction_set.hpp"
 #include "kernels/matrix.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -72,6 +73,8 @@ struct load_options {
   std::uint64_t memory_limit_bytes = 0;
   /// Called from the loading thread with a growing fraction in [0, 1], at most a few hundred times.
   std::function<void(float)> progress;
+  /// Once true the load is given up soon; null: never. Any thread may set it.
+  const std::atomic<bool>* cancelled = nullptr;
   /// Called from the loading thread with one sentence for the log: weights that had to be quantised.
   std::function<void(const std::string&)> warn;
 };

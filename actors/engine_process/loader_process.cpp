@@ -125,6 +125,10 @@ std::optional<std::string> loader_process::ended() {
   return (why == nullptr ? "" : std::string(why) + " ") + ended_.value_or("ended");
 }
 
+bool loader_process::running() const noexcept {
+  return !is_over(process_);
+}
+
 /// Frames that may come at any time; false for others.
 bool loader_process::take(const frame& f, const engine::load_options* options) {
   if (f.kind == frame_kind::warning) {
@@ -159,6 +163,8 @@ engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer
       take(*f, load);
     }
     if (channel_.status() != frame_channel::state::open) break;
+    if (load != nullptr && load->cancelled != nullptr && load->cancelled->load(std::memory_order_relaxed))
+      return engine::fail(engine::error_code::internal, "the load was cancelled");
     if (load != nullptr && load->progress)
       load->progress(signs_->load_progress.load(std::memory_order_relaxed));
     else if (std::chrono::steady_clock::now() > deadline) {

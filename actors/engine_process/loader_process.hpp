@@ -49,6 +49,9 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   /// thread: a process that gives no sign of life is killed here, since no engine could be started any more.
   std::optional<std::string> ended();
 
+  /// Likewise, and reaps nothing.
+  bool running() const noexcept;
+
   pid_t pid() const noexcept { return pid_; }
   /// 0: none was started yet, or its end is known.
   pid_t engine_pid() const noexcept { return engine_pid_.load(std::memory_order_relaxed); }

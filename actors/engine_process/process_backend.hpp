@@ -16,7 +16,8 @@ struct process_backend_options {
 };
 
 /// Engines in processes of their own: bitnet-worker holds the weights, this process only the tokenizer, and
-/// each engine is a fork of the former, also where it computes on a device. See engine_process/loader.hpp and
+/// each engine is a fork of the former, also where it computes on a device. A model's process ends when it is
+/// unloaded, at the latest with the last pointer to the model. See engine_process/loader.hpp and
 /// process_engine.hpp. Makes this process the reaper of orphaned grandchildren.
 inference_backend process_backend(process_backend_options options);
 

@@ -3,6 +3,7 @@
 #include "apps/bitnet_server/api_answers.hpp"
 #include "apps/bitnet_server/completion_exchange.hpp"
 #include "apps/bitnet_server/fault_answers.hpp"
+#include "apps/bitnet_server/model_answers.hpp"
 #include "http/openai/openapi.hpp"
 #include "http/openai/request.hpp"
 #include "http/openai/response.hpp"
@@ -21,6 +22,7 @@ namespace openai = http::openai;
 namespace {
 
 constexpr std::string_view models_prefix = "/v1/models/";
+constexpr std::string_view load_path = "/v1/models/load";
 constexpr const char* cluster_path = "/cluster";
 
 /// The client's hold on an actor that works for it.
@@ -35,10 +37,6 @@ class actor_exchange : public http::api_exchange {
  private:
   caf::actor worker_;
 };
-
-openai::model_entry describe(const engine::model& model) {
-  return {model.id, model.created, "bitnet-server", model.config().context_length};
-}
 
 /// Requests that need the model at most, no generation. Each returns the JSON body.
 openai::api_result<std::string> answer(const http::api_request& request, const engine::model* model) {
@@ -100,8 +98,8 @@ std::uint64_t client_of(const http::api_request& request) {
 void answer_once(actors::instrumented_actor* self, const std::shared_ptr<api_context>& context,
                  const http::api_request& request, const std::shared_ptr<http::response_writer>& writer) {
   self->set_process_name("api " + request.path);
-  const auto model = context->service.model();
-  const auto body = answer(request, model.get());
+  const auto served = context->service.model();
+  const auto body = answer(request, served ? served->model.get() : nullptr);
   if (body)
     respond_json(*writer, *body);
   else
@@ -121,11 +119,16 @@ void answer_cluster(caf::event_based_actor* self, const actors::cluster_actor& c
 }  // namespace
 
 std::vector<http::api_route> api_routes(bool with_faults, bool with_cluster) {
-  std::vector<http::api_route> routes{
-      {"POST", "/v1/completions"}, {"POST", "/v1/chat/completions"},
-      {"POST", "/v1/inference"},   {"GET", "/v1/models"},
-      {"GET", "/v1/models/{id}"},  {"POST", "/tokenize"},
-      {"POST", "/detokenize"},     {"GET", "/openapi.json", http::route_access::open}};
+  std::vector<http::api_route> routes{{"POST", "/v1/completions"},
+                                      {"POST", "/v1/chat/completions"},
+                                      {"POST", "/v1/inference"},
+                                      {"GET", "/v1/models"},
+                                      {"GET", "/v1/models/{id}"},
+                                      {"POST", "/tokenize"},
+                                      {"POST", "/detokenize"},
+                                      {"GET", "/openapi.json", http::route_access::open},
+                                      {"POST", "/v1/models/load", http::route_access::admin},
+                                      {"DELETE", "/v1/models/{id}", http::route_access::admin}};
   if (with_cluster) routes.push_back({"GET", cluster_path, http::route_access::admin});
   if (with_faults) {
     routes.push_back({"GET", faults_path, http::route_access::admin});
@@ -149,6 +152,13 @@ std::unique_ptr<http::api_exchange> api_dispatcher::start(http::api_request requ
     auto exchange = system.spawn(completion_exchange, context_, std::move(call), std::move(writer));
     return std::make_unique<actor_exchange>(caf::actor_cast<caf::actor>(exchange));
   }
+  if (request.method == "POST" && request.path == load_path)
+    return std::make_unique<actor_exchange>(
+        system.spawn(answer_load, context_->service.models(), std::move(request.body), std::move(writer)));
+  if (request.method == "DELETE")
+    return std::make_unique<actor_exchange>(system.spawn(answer_unload, context_->service.models(),
+                                                         request.path.substr(models_prefix.size()),
+                                                         std::move(writer)));
   if (request.path == cluster_path)
     return std::make_unique<actor_exchange>(
         system.spawn(answer_cluster, context_->service.cluster(), std::move(writer)));

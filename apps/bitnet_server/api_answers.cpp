@@ -41,6 +41,10 @@ openai::api_error to_api_error(const actors::failure& failure) {
     case error_code::unsupported_model:
     case error_code::internal:
     case error_code::request_quarantined:
+    case error_code::models_fixed:
+    case error_code::path_not_allowed:
+    case error_code::change_in_progress:
+    case error_code::model_not_found:
       return make(500, "server_error", actors::to_string(failure.code), failure.message);
   }
   return make(500, "server_error", "internal", failure.message);

@@ -102,13 +102,21 @@ class start_up {
                                      .value_or(engine::decode_format::automatic);
     const auto isa =
         kernels::parse_instruction_set(config.engine.kernels).value_or(kernels::best_instruction_set());
-    backend.load_model = [this, head, decode, isa, load = backend.load_model](
-                             const std::filesystem::path& path, const engine::load_options& options) {
-      auto chosen = options;
-      chosen.head = head;
-      chosen.decode = decode;
-      chosen.isa = isa;
-      auto model = load(path, chosen);
+    const auto choose = [head, decode, isa](engine::load_options options) {
+      options.head = head;
+      options.decode = decode;
+      options.isa = isa;
+      return options;
+    };
+    if (backend.check_room)
+      backend.check_room = [choose, check = backend.check_room](
+                               const std::filesystem::path& path, const engine::load_options& options,
+                               const engine::generation_options& generation) {
+        return check(path, choose(options), generation);
+      };
+    backend.load_model = [this, choose, load = backend.load_model](const std::filesystem::path& path,
+                                                                   const engine::load_options& options) {
+      auto model = load(path, choose(options));
       if (!model && first_load_.exchange(false)) {
         const std::lock_guard lock{mutex_};
         failure_ = fmt::format("cannot load {}: {}", path.string(), model.error().message);
@@ -237,6 +245,9 @@ tl::expected<actors::service_options, std::string> service_options(const config:
 
   actors::service_options o;
   o.model_path = config.model;
+  auto directories = actors::model_directories::open(config.models.directories);
+  if (!directories) return tl::unexpected(directories.error());
+  o.directories = std::move(*directories);
   o.generation.isa = *isa;
   o.generation.threads = config.engine.threads;
   o.generation.max_sequences = config.engine.max_sequences;

@@ -98,8 +98,9 @@ openai::api_result<void> completion_answer::prepare(std::shared_ptr<api_context>
   writer_ = std::move(writer);
   kind_ = call.kind;
   client_ = call.client;
-  model_ = context_->service.model();
-  if (!model_) return tl::unexpected(no_model_yet());
+  served_ = context_->service.model();
+  if (!served_) return tl::unexpected(no_model_yet());
+  model_ = served_->model;
   auto made = kind_ == completion_kind::chat ? make_chat_choices(call) : make_text_choices(call);
   if (!made) return made;
   identity_.response.id =

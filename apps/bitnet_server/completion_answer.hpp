@@ -58,6 +58,8 @@ class completion_answer {
   std::optional<std::chrono::milliseconds> timeout() const noexcept;
 
   std::vector<completion_choice>& choices() noexcept { return choices_; }
+  /// Of the model that the choices were made for. After prepare() without an error.
+  std::uint64_t model_slot() const noexcept { return served_->slot; }
   completion_choice* find(engine::request_id id) noexcept;
 
   /// A worker has the choices: begins the stream, where the client wants one and it has not begun.
@@ -100,6 +102,8 @@ class completion_answer {
   completion_kind kind_ = completion_kind::text;
   std::shared_ptr<api_context> context_;
   std::shared_ptr<http::response_writer> writer_;
+  std::shared_ptr<const actors::served_model>
+      served_;  ///< keeps the model loaded until this answer has ended
   std::shared_ptr<const engine::model> model_;
   http::openai::generation_parameters parameters_;
   http::openai::stream_identity identity_;

@@ -27,7 +27,8 @@ void fail(self_pointer self, const actors::failure& failure) {
 void submit(self_pointer self, const actors::router_actor& router, const completion_choice& choice) {
   constexpr std::uint32_t attempt = 1;
   const actors::token_sink_actor sink = exchange_actor{self};
-  self->request(router, submit_timeout, actors::submit_atom::value, choice.request, attempt, sink)
+  self->request(router, submit_timeout, actors::submit_atom::value, self->state.model_slot(), choice.request,
+                attempt, sink)
       .then([self](const actors::submit_receipt&) { self->state.begin_stream(); },
             [self](const caf::error& error) { fail(self, actors::describe(error)); });
 }

@@ -87,6 +87,11 @@ struct detokenize_request {
   std::vector<std::uint32_t> tokens;
 };
 
+struct load_request {
+  std::string path;              ///< as the client wrote it: to be looked at before anything is opened
+  double timeout_seconds = 600;  ///< to wait for the model to serve, [0, 3600]
+};
+
 /// Unknown members are ignored and null means absent, as OpenAI-compatible servers do; of duplicate members
 /// the last counts. Never throws.
 api_result<completion_request> parse_completion_request(std::string_view body,
@@ -102,5 +107,7 @@ api_result<tokenize_request> parse_tokenize_request(std::string_view body, const
 /// {"tokens", "model"?}
 api_result<detokenize_request> parse_detokenize_request(std::string_view body,
                                                         const request_limits& limits = {});
+/// {"path", "timeout"?}
+api_result<load_request> parse_load_request(std::string_view body, const request_limits& limits = {});
 
 }  // namespace bitnet::http::openai

@@ -209,6 +209,22 @@ std::string render_model(const model_entry& model) {
   return json::serialize(model_object(model));
 }
 
+std::string render_model_deleted(std::string_view id) {
+  json::object document;
+  document["id"] = json_text(id);
+  document["object"] = "model";
+  document["deleted"] = true;
+  return json::serialize(document);
+}
+
+std::string render_model_loading(std::string_view path) {
+  json::object document;
+  document["object"] = "model.load";
+  document["status"] = "loading";
+  document["path"] = json_text(path);
+  return json::serialize(document);
+}
+
 std::string render_tokens(const std::vector<std::uint32_t>& tokens) {
   json::object document;
   document["tokens"] = json::array(tokens.begin(), tokens.end());

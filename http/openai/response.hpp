@@ -113,6 +113,13 @@ struct model_entry {
 std::string render_model_list(const std::vector<model_entry>& models);
 std::string render_model(const model_entry& model);
 
+/// DELETE /v1/models/{id}: {"id","object":"model","deleted":true}
+std::string render_model_deleted(std::string_view id);
+
+/// POST /v1/models/load that takes longer than the client waits:
+/// {"object":"model.load","status":"loading","path"}
+std::string render_model_loading(std::string_view path);
+
 /// POST /tokenize: {"tokens":[...],"count":n}
 std::string render_tokens(const std::vector<std::uint32_t>& tokens);
 /// POST /detokenize: {"content":"..."}; invalid bytes become U+FFFD.

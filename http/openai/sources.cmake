@@ -13,6 +13,7 @@ set(openai_sources
   openai/generation_parameters.cpp
   openai/inference_request.cpp
   openai/json_objects.cpp
+  openai/load_request.cpp
   openai/object_reader.cpp
   openai/response.cpp
   openai/text_assembler.cpp

@@ -3,11 +3,14 @@
 import concurrent.futures
 import http.client
 import json
+import pathlib
+import shutil
+import tempfile
 import time
 import unittest
 
 import openai
-from server_process import Server
+from server_process import DEMO_MODEL, Server
 
 def client_of(server, **options):
     """A client, once the model is there."""
@@ -43,6 +46,34 @@ class OpenAIClient(unittest.TestCase):
         self.assertEqual(self.client.models.retrieve("demo").id, "demo")
         with self.assertRaises(openai.NotFoundError):
             self.client.models.retrieve("other")
+
+    def test_the_list_of_models_follows_loads_and_deletions(self):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(DEMO_MODEL, pathlib.Path(folder) / "other.gguf")
+            with Server(f"--models.directories=[{folder}]") as server:
+                client = client_of(server, max_retries=0)
+                deadline = time.monotonic() + 30
+                while True:
+                    try:
+                        loaded = client.post("/models/load", body={"path": "other.gguf"}, cast_to=openai.types.Model)
+                        break
+                    except openai.ConflictError:  # the first model has not been proved yet
+                        self.assertLess(time.monotonic(), deadline)
+                        time.sleep(0.1)
+                self.assertEqual(loaded.id, "other")
+                self.assertEqual([m.id for m in client.models.list().data], ["other"])
+                with self.assertRaises(openai.NotFoundError):
+                    client.completions.create(model="demo", prompt="x", max_tokens=1)
+                self.assertTrue(client.completions.create(model="other", prompt="Once", max_tokens=4).choices[0].text)
+                for path, expected in (("/etc/passwd", openai.PermissionDeniedError),
+                                       ("none.gguf", openai.NotFoundError), ("", openai.BadRequestError)):
+                    with self.assertRaises(expected):
+                        client.post("/models/load", body={"path": path}, cast_to=dict)
+                self.assertTrue(client.models.delete("other").deleted)
+                self.assertEqual(client.models.list().data, [])
+                with self.assertRaises(openai.InternalServerError) as raised:
+                    client.completions.create(model="other", prompt="x", max_tokens=1)
+                self.assertEqual((raised.exception.status_code, raised.exception.code), (503, "no_model"))
 
     def test_completion_and_its_stream_say_the_same(self):
         whole = self.complete()

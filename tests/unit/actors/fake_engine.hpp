@@ -3,10 +3,13 @@
 #include "actors/inference_engine.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -23,10 +26,15 @@ struct fake_control {
   std::function<void()> during_load;
   int loads = 0;
   std::optional<std::string> corrupted;  ///< what scrubbing finds
+  std::set<std::string> lost;            ///< models whose process has ended
+  std::vector<std::string> unloaded;
+  const std::atomic<bool>* load_cancelled = nullptr;  ///< of the last load
 
   // Engine.
   bool create_fails = false;
   bool dies_at_start = false;
+  std::string broken_model;                           ///< create_engine throws for this one
+  std::map<std::string, std::uint32_t> first_tokens;  ///< by model; else 100
   std::size_t max_running = 2;
   std::size_t max_queued = 2;
   std::uint64_t hash = 0x1234;
@@ -43,10 +51,11 @@ struct fake_control {
   std::uint32_t longest_running = 0;  ///< max_tokens, of the sequences in the step
 };
 
-/// Generates the tokens 100, 101, ... for each sequence, one a step.
+/// Generates the tokens 100, 101, ... for each sequence, one a step. A model may begin elsewhere.
 class fake_engine final : public actors::inference_engine {
  public:
-  explicit fake_engine(std::shared_ptr<fake_control> control) : control_(std::move(control)) {
+  explicit fake_engine(std::shared_ptr<fake_control> control, std::uint32_t first_token = 100)
+      : control_(std::move(control)), first_token_(first_token) {
     ++control_->created;
   }
   ~fake_engine() override { ++control_->destroyed; }
@@ -136,7 +145,7 @@ class fake_engine final : public actors::inference_engine {
       ++stats_.failed_sequences;
       return event;
     }
-    event.tokens.push_back({100 + s.generated, 0.0F, {}});
+    event.tokens.push_back({first_token_ + s.generated, 0.0F, {}});
     ++s.generated;
     ++stats_.generated_tokens;
     s.ended = s.generated >= s.max_tokens;
@@ -146,6 +155,7 @@ class fake_engine final : public actors::inference_engine {
   }
 
   std::shared_ptr<fake_control> control_;
+  std::uint32_t first_token_;
   engine::progress progress_;
   engine::generation_stats stats_;
   std::deque<sequence> running_;
@@ -159,6 +169,7 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
       [control](const std::filesystem::path& path,
                 const engine::load_options& options) -> engine::result<std::shared_ptr<const engine::model>> {
     ++control->loads;
+    control->load_cancelled = options.cancelled;
     options.progress(control->load_progress);
     if (control->during_load) control->during_load();
     if (control->load_fails) return tl::unexpected(control->load_error);
@@ -167,14 +178,24 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
     model->path = path;
     return model;
   };
-  backend.create_engine = [control](std::shared_ptr<const engine::model>, const engine::generation_options&)
-      -> engine::result<std::unique_ptr<actors::inference_engine>> {
+  backend.create_engine =
+      [control](
+          std::shared_ptr<const engine::model> model,
+          const engine::generation_options&) -> engine::result<std::unique_ptr<actors::inference_engine>> {
     if (control->dies_at_start)
       return engine::fail(engine::error_code::internal, "the engine process 7 was killed by signal 11");
     if (control->create_fails)
       return engine::fail(engine::error_code::out_of_memory, "The KV cache does not fit.");
-    return std::make_unique<fake_engine>(control);
+    if (!control->broken_model.empty() && model->id == control->broken_model)
+      throw std::runtime_error("the engine broke");
+    const auto first = control->first_tokens.find(model->id);
+    return std::make_unique<fake_engine>(control, first == control->first_tokens.end() ? 100 : first->second);
   };
+  backend.model_lost = [control](const engine::model& model) -> std::optional<std::string> {
+    if (!control->lost.contains(model.id)) return std::nullopt;
+    return "its process ended";
+  };
+  backend.unload = [control](const engine::model& model) { control->unloaded.push_back(model.id); };
   backend.make_scrub = [control](std::shared_ptr<const engine::model>) -> actors::weight_scrub {
     return [control](std::size_t) { return control->corrupted; };
   };

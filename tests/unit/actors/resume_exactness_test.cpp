@@ -130,7 +130,7 @@ std::vector<std::string> transcripts(std::vector<std::uint64_t> lifetimes) {
   for (auto& r : requests()) {
     clients.push_back(v.make_sink());
     v.system.spawn([&, r, sink = clients.back().first](caf::event_based_actor* self) {
-      self->request(router_handle, 300s, submit_atom_v, r, std::uint32_t{1}, sink)
+      self->request(router_handle, 300s, submit_atom_v, std::uint64_t{0}, r, std::uint32_t{1}, sink)
           .then([](const submit_receipt&) {}, [](const caf::error& e) { BOOST_ERROR(describe(e).message); });
     });
   }

@@ -30,14 +30,14 @@ struct resume_fixture : virtual_time {
     handle = system.spawn(router, std::move(o));
   }
 
-  void start_worker(std::uint64_t capacity = 100) {
+  void start_worker(std::uint64_t capacity = 100, std::uint64_t model = 0) {
     worker_options o;
     o.model = std::make_shared<engine::model>();
     o.backend = fake_backend(control);
-    o.board = std::make_shared<worker_board>(0, ++incarnation);
+    o.board = std::make_shared<worker_board>(model, ++incarnation);
     const auto board = o.board;
     current = system.spawn(worker, std::move(o));
-    caf::anon_send(handle, announce_atom_v, announced_worker{current, board, capacity});
+    caf::anon_send(handle, announce_atom_v, announced_worker{current, board, capacity, 0, model});
   }
   void kill_worker() { kill(caf::actor_cast<caf::actor>(current)); }
 
@@ -55,11 +55,11 @@ struct resume_fixture : virtual_time {
     bool ended() const { return !frames->empty() && frames->back().finish != engine::finish_reason::none; }
   };
 
-  client submit(engine::request_id id, std::uint32_t max_tokens) {
+  client submit(engine::request_id id, std::uint32_t max_tokens, std::uint64_t model = 0) {
     client c;
     std::tie(c.sink, c.frames) = make_sink();
     system.spawn([=, refused = c.refused, sink = c.sink, to = handle](caf::event_based_actor* self) {
-      self->request(to, 300s, submit_atom_v, request_of(id, max_tokens), std::uint32_t{3}, sink)
+      self->request(to, 300s, submit_atom_v, model, request_of(id, max_tokens), std::uint32_t{3}, sink)
           .then([](const submit_receipt&) {}, [=](const caf::error& e) { *refused = describe(e).code; });
     });
     return c;
@@ -291,6 +291,48 @@ BOOST_AUTO_TEST_CASE(two_clients_may_use_the_same_request_id) {
   settle();
   BOOST_TEST((a.tokens() == counting(10)));
   BOOST_TEST((b.tokens() == counting(12)));
+}
+
+BOOST_AUTO_TEST_CASE(streams_wait_for_a_worker_of_their_own_model_and_hold_up_no_other) {
+  start_worker(100, 0);
+  const auto c = submit(1, 20, 0);
+  run_and_kill_after(5);
+  start_worker(100, 1);
+  const auto other = submit(2, 8, 1);
+  advance(10s);
+  BOOST_TEST(!c.ended());
+  BOOST_TEST((other.tokens() == counting(8)));
+  const auto other_worker = current;
+  start_worker(100, 0);
+  advance(1s);
+  BOOST_TEST((c.tokens() == counting(20)));
+  kill(caf::actor_cast<caf::actor>(other_worker));
+}
+
+BOOST_AUTO_TEST_CASE(a_stream_whose_model_has_no_worker_is_given_up_in_its_time_although_another_has_one) {
+  start_worker(100, 0);
+  const auto c = submit(1, 20, 0);
+  run_and_kill_after(5);
+  start_worker(100, 1);
+  advance(59s);
+  BOOST_TEST(!c.ended());
+  advance(2s);
+  BOOST_REQUIRE(c.ended());
+  BOOST_TEST((c.frames->back().error == error_code::worker_lost));
+}
+
+BOOST_AUTO_TEST_CASE(streams_of_a_released_model_end_and_new_ones_are_refused) {
+  start_worker(100, 0);
+  const auto c = submit(1, 20, 0);
+  run_and_kill_after(5);
+  caf::anon_send(handle, release_atom_v, std::uint64_t{0});
+  settle();
+  BOOST_REQUIRE(c.ended());
+  BOOST_TEST((c.frames->back().error == error_code::worker_lost));
+  BOOST_TEST(counters->active.load() == 0U);
+  const auto late = submit(2, 3, 0);
+  settle();
+  BOOST_TEST((*late.refused == error_code::no_worker));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

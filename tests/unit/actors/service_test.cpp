@@ -84,7 +84,7 @@ struct fixture {
     r.max_tokens = max_tokens;
     caf::scoped_actor self{server->system()};
     auto code = error_code::none;
-    self->request(server->router(), 30s, submit_atom_v, r, std::uint32_t{1}, sink)
+    self->request(server->router(), 30s, submit_atom_v, std::uint64_t{0}, r, std::uint32_t{1}, sink)
         .receive([](const submit_receipt&) {}, [&](const caf::error& e) { code = describe(e).code; });
     sinks.push_back(sink);
     return code;

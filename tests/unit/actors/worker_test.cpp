@@ -51,7 +51,8 @@ struct router_fixture : worker_fixture {
   }
   outcome<submit_receipt> route(engine::request_id id, const token_sink_actor& sink,
                                 std::uint32_t max_tokens = 3) {
-    return request<submit_receipt>(handle, submit_atom_v, request_of(id, max_tokens), std::uint32_t{1}, sink);
+    return request<submit_receipt>(handle, submit_atom_v, std::uint64_t{0}, request_of(id, max_tokens),
+                                   std::uint32_t{1}, sink);
   }
   ~router_fixture() {
     caf::anon_send_exit(handle, caf::exit_reason::kill);

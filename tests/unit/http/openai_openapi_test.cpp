@@ -69,7 +69,9 @@ std::vector<documented_request> requests() {
           {"TokenizeRequest", json::parse(R"({"content":"x"})").as_object(),
            [](std::string_view body) { return parse_tokenize_request(body).has_value(); }},
           {"DetokenizeRequest", json::parse(R"({"tokens":[1]})").as_object(),
-           [](std::string_view body) { return parse_detokenize_request(body).has_value(); }}};
+           [](std::string_view body) { return parse_detokenize_request(body).has_value(); }},
+          {"LoadRequest", json::parse(R"({"path":"x"})").as_object(),
+           [](std::string_view body) { return parse_load_request(body).has_value(); }}};
 }
 
 bool accepts_with(const documented_request& request, json::string_view name, const json::value& value) {
@@ -109,8 +111,8 @@ BOOST_AUTO_TEST_CASE(document_is_complete_json_with_the_version_filled_in) {
 BOOST_AUTO_TEST_CASE(all_routes_are_described) {
   const json::value api = document();
   for (const char* path : {"/health", "/health/live", "/health/ready", "/metrics", "/v1/models",
-                           "/v1/models/{id}", "/v1/completions", "/v1/chat/completions", "/v1/inference",
-                           "/tokenize", "/detokenize", "/openapi.json"}) {
+                           "/v1/models/{id}", "/v1/models/load", "/v1/completions", "/v1/chat/completions",
+                           "/v1/inference", "/tokenize", "/detokenize", "/openapi.json"}) {
     BOOST_TEST_CONTEXT(path) {
       BOOST_TEST(api.at("paths").as_object().contains(path));
     }
@@ -139,7 +141,7 @@ BOOST_AUTO_TEST_CASE(operation_ids_are_unique) {
     const auto* id = object.if_contains("operationId");
     if (id != nullptr) BOOST_TEST(ids.insert(json::value_to<std::string>(*id)).second);
   });
-  BOOST_TEST(ids.size() == 12U);
+  BOOST_TEST(ids.size() == 14U);
 }
 
 BOOST_AUTO_TEST_CASE(every_documented_parameter_is_read) {
@@ -199,6 +201,8 @@ BOOST_AUTO_TEST_CASE(answers_have_the_documented_members) {
   check_shape(api, "Inference", render_inference("x", {}));
   check_shape(api, "Model", render_model({"demo", 1, "x", 2}));
   check_shape(api, "ModelList", render_model_list({}));
+  check_shape(api, "ModelDeleted", render_model_deleted("demo"));
+  check_shape(api, "ModelLoading", render_model_loading("demo.gguf"));
   check_shape(api, "Error", render_error(model_not_found("x")));
   check_shape(api, "Tokens", render_tokens({1}));
   check_shape(api, "Text", render_detokenized("x"));

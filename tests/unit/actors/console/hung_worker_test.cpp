@@ -83,7 +83,7 @@ BOOST_AUTO_TEST_CASE(the_worker_is_shown_with_the_message_it_hangs_in_and_recove
   const auto sink = server->system().spawn([](token_sink_actor::pointer) -> token_sink_actor::behavior_type {
     return {[](const token_frame&) {}};
   });
-  caf::anon_send(server->router(), submit_atom_v, request_of(1), std::uint32_t{0}, sink);
+  caf::anon_send(server->router(), submit_atom_v, std::uint64_t{0}, request_of(1), std::uint32_t{0}, sink);
   BOOST_REQUIRE(wait_for([&] { return !ask("hung", "hung", "0.05").empty(); }));
   const auto rows = ask("hung", "hung", "0.05");
   BOOST_TEST((rows[0].at("name") == "worker"), json::serialize(rows));
