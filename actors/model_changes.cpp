@@ -45,18 +45,28 @@ caf::result<loaded_model> model_supervisor_state::load_another(const std::string
                       "models cannot be changed at run time here: models.directories is not set");
   if (draining) return make_error(error_code::draining, going);
   if (auto why = obstacle()) return make_error(error_code::change_in_progress, std::move(*why));
-  if (retiring.size() + (model ? 1 : 0) > 1)
-    return make_error(
-        error_code::change_in_progress,
-        fmt::format("{} still finishes its streams; try again later", retiring.front().model->id));
+  look_at_retiring();
+  const auto streaming =
+      std::find_if(retiring.begin(), retiring.end(), [](const retiring_model& old) { return !old.released; });
+  if (model && streaming != retiring.end())
+    return make_error(error_code::change_in_progress,
+                      fmt::format("{} still finishes its streams; try again later", streaming->model->id));
   model_candidate next;
+  next.file = file;
   next.name = printable(file);
   next.slot = ++options.choice->last_slot;
-  next.load = begin_load([roots = options.directories, file] { return roots.resolve(file); }, true);
   auto answer = next.answer = self->make_response_promise<loaded_model>();
   candidate = std::move(next);
+  begin_candidate();
   tick();
   return answer;
+}
+
+/// Where there is room for it: two models at most. An old one whose engine is being ended is waited for.
+void model_supervisor_state::begin_candidate() {
+  if (!candidate || candidate->load || retiring.size() + (model ? 1 : 0) > 1) return;
+  candidate->load =
+      begin_load([roots = options.directories, file = candidate->file] { return roots.resolve(file); }, true);
 }
 
 void model_supervisor_state::drain() {
@@ -64,8 +74,11 @@ void model_supervisor_state::drain() {
   if (!candidate) return;
   // Who waits hears of it now: soon there is nobody to tell. One that is loaded already is seconds from its
   // end.
-  candidate->load.shared->cancelled.store(true);
   if (candidate->answer.pending()) candidate->answer.deliver(make_error(error_code::draining, going));
+  if (candidate->load)
+    candidate->load->shared->cancelled.store(true);
+  else
+    candidate.reset();
 }
 
 void model_supervisor_state::on_candidate_loaded(load_outcome outcome) {
@@ -115,7 +128,7 @@ void model_supervisor_state::on_ready(std::uint64_t slot) {
   serve(std::move(next.model));
   note("model_loaded", old.empty() ? fmt::format("{} was loaded and serves", model->id)
                                    : fmt::format("{} was loaded and serves instead of {}", model->id, old));
-  if (next.answer.pending()) next.answer.deliver(loaded_model{model, next.load.number, slot});
+  if (next.answer.pending()) next.answer.deliver(loaded_model{model, next.load->number, slot});
   tick();
 }
 
@@ -165,6 +178,7 @@ void model_supervisor_state::on_released(std::uint64_t slot) {
   unload_now(*old->model);
   spdlog::info("model: {} is unloaded", old->model->id);
   retiring.erase(old);
+  begin_candidate();
   tick();
 }
 
@@ -182,10 +196,10 @@ std::string model_supervisor_state::tell_changes() {
   std::string text;
   if (candidate && candidate->model) {
     text += fmt::format("; {} is loaded and being proved", candidate->model->id);
-  } else if (candidate) {
+  } else if (candidate && candidate->load) {
     text += fmt::format("; {} is being loaded, {:.0f} %", candidate->name,
-                        100 * candidate->load.shared->progress.load(std::memory_order_relaxed));
-    if (const auto stalled = stalled_for(candidate->load, self->clock().now(), options.stalled_load))
+                        100 * candidate->load->shared->progress.load(std::memory_order_relaxed));
+    if (const auto stalled = stalled_for(*candidate->load, self->clock().now(), options.stalled_load))
       text += fmt::format(", stalled for {} s", stalled->count());
   }
   for (const auto& old : retiring) text += fmt::format("; {} finishes its streams", old.model->id);

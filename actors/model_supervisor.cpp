@@ -73,7 +73,7 @@ model_supervisor_state::~model_supervisor_state() {
   // Loads run on threads that know nothing of this end, and hold it up at the end of the server.
   if (loading) loading->shared->cancelled.store(true);
   if (candidate) {
-    candidate->load.shared->cancelled.store(true);
+    if (candidate->load) candidate->load->shared->cancelled.store(true);
     if (candidate->answer.pending())
       candidate->answer.deliver(
           make_error(error_code::draining, "The server ended, or had to start its supervisor again."));
@@ -154,7 +154,7 @@ void model_supervisor_state::serve(std::shared_ptr<const engine::model> loaded) 
 }
 
 void model_supervisor_state::on_outcome(load_outcome outcome) {
-  if (candidate && outcome.load == candidate->load.number) {
+  if (candidate && candidate->load && outcome.load == candidate->load->number) {
     on_candidate_loaded(std::move(outcome));
     tick();
     return;
@@ -185,7 +185,8 @@ void model_supervisor_state::on_loader_down(const caf::down_msg& down) {
   };
   std::uint64_t number = 0;
   if (loading && died(*loading)) number = loading->number;
-  if (candidate && !candidate->model && died(candidate->load)) number = candidate->load.number;
+  if (candidate && candidate->load && !candidate->model && died(*candidate->load))
+    number = candidate->load->number;
   if (number == 0) return;
   on_outcome({number,
               tl::unexpected(failure{error_code::internal,

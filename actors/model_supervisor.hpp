@@ -69,8 +69,9 @@ struct model_load {
 
 /// A model that is to replace the serving one.
 struct model_candidate {
-  std::string name;  ///< as the client wrote it
-  model_load load;
+  std::string file;                ///< as the client wrote it
+  std::string name;                ///< the same, to be shown
+  std::optional<model_load> load;  ///< nothing: it waits for the end of an old model's engine
   std::uint64_t slot = 0;
   std::shared_ptr<const engine::model> model;  ///< once loaded
   weight_scrub scrub;
@@ -143,6 +144,7 @@ struct model_supervisor_state {
   void unload_now(const engine::model& loaded) const;
 
   std::optional<std::string> obstacle() const;
+  void begin_candidate();
   void look_at_retiring();
   void retire_current();
   void reject(failure why);
