@@ -178,6 +178,20 @@ BOOST_AUTO_TEST_CASE(every_option_reads_its_own_default_and_is_in_the_help) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(model_directories_are_absolute_paths_and_not_for_clusters) {
+  const std::vector<std::string> both{"/srv/a", "/srv/b c"};
+  for (const auto* text : {"/srv/a,/srv/b c", "[/srv/a, /srv/b c]", "[\"/srv/a\", '/srv/b c',]"}) {
+    const auto loaded = load_with({std::string("--models.directories=") + text});
+    BOOST_REQUIRE_MESSAGE(loaded, (loaded ? "" : loaded.error()));
+    BOOST_TEST(loaded->config.models.directories == both, boost::test_tools::per_element());
+  }
+  BOOST_TEST(load_with({"--models.directories=[]"})->config.models.directories.empty());
+  BOOST_TEST(contains(error_of({"--models.directories=models"}), "models.directories"));
+  BOOST_TEST(
+      contains(error_of({"--models.directories=/srv", "--cluster.port=7400", "--cluster.insecure=true"}),
+               "cluster.port"));
+}
+
 BOOST_AUTO_TEST_CASE(the_shipped_file_holds_the_defaults) {
   const auto loaded =
       load(std::vector<std::string>{"--config-file=config/bitnet-server.conf", "--dump-config"}, from({}));

@@ -1,11 +1,15 @@
 #include "engine/model.hpp"
 
 #include "engine/gguf.hpp"
+#include "engine/kv_cache.hpp"
+#include "engine/serving_memory.hpp"
 #include "tests/support/memory_file.hpp"
 #include "tests/support/synthetic_model.hpp"
 #include "tests/support/synthetic_vocabulary.hpp"
 
 #include <boost/test/unit_test.hpp>
+
+#include <atomic>
 
 using namespace bitnet::engine;
 using bitnet::tests::memory_file;
@@ -44,6 +48,46 @@ BOOST_AUTO_TEST_CASE(the_demo_model_loads_without_a_warning) {
   BOOST_TEST((*loaded)->id == "demo");
   BOOST_TEST((*loaded)->config().block_count == (*loaded)->weights->blocks.size());
   BOOST_TEST((*loaded)->tokens->size() == (*loaded)->config().vocabulary_size);
+}
+
+BOOST_AUTO_TEST_CASE(what_memory_serving_needs_is_known_before_anything_is_loaded) {
+  const memory_file file(make_synthetic_model(synthetic_model()).bytes());
+  const auto opened = gguf_file::open(file.path());
+  const auto config = read_model_config(**opened);
+  const std::uint64_t weights = weights_memory_bytes(*config, *(*opened)->find_tensor("token_embd.weight"),
+                                                     bitnet::kernels::head_matrix::format::int8);
+  const std::uint64_t context = (kv_blocks_per_context(*config) + 1) * kv_cache_block_bytes(*config);
+  load_options options;
+  generation_options generation;
+  options.memory_limit_bytes = weights + 2 * context;  // half of what is left is for other things
+  BOOST_TEST(check_memory_to_serve(file.path(), options, generation).has_value());
+  options.memory_limit_bytes -= 2;
+  const auto refused = check_memory_to_serve(file.path(), options, generation);
+  BOOST_REQUIRE(!refused);
+  BOOST_TEST((refused.error().code == error_code::out_of_memory));
+  BOOST_TEST(refused.error().message.find("MiB are available beside what is loaded") != std::string::npos);
+
+  generation.kv_cache_bytes = context;
+  options.memory_limit_bytes = weights + context;
+  BOOST_TEST(check_memory_to_serve(file.path(), options, generation).has_value());
+  options.memory_limit_bytes -= 1;
+  BOOST_TEST(!check_memory_to_serve(file.path(), options, generation).has_value());
+
+  const auto missing = check_memory_to_serve("/no/such/file", options, generation);
+  BOOST_REQUIRE(!missing);
+  BOOST_TEST((missing.error().code == error_code::file_not_found));
+}
+
+BOOST_AUTO_TEST_CASE(a_cancelled_load_is_given_up) {
+  const memory_file file(make_synthetic_model(synthetic_model()).bytes());
+  std::atomic<bool> cancelled{false};
+  load_options options;
+  options.cancelled = &cancelled;
+  BOOST_TEST(load_model(file.path(), options).has_value());
+  cancelled = true;
+  const auto given_up = load_model(file.path(), options);
+  BOOST_REQUIRE(!given_up);
+  BOOST_TEST(given_up.error().message.find("cancelled") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(refuses_a_tokenizer_of_another_size) {

@@ -165,4 +165,15 @@ BOOST_AUTO_TEST_CASE(detokenize_takes_token_ids) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(load_takes_a_path_and_a_time_to_wait) {
+  const auto request = accepted(parse_load_request(R"({"path":"a.gguf","timeout":2.5})"));
+  BOOST_TEST(request.path == "a.gguf");
+  BOOST_TEST(request.timeout_seconds == 2.5);
+  BOOST_TEST(accepted(parse_load_request(R"({"path":""})")).timeout_seconds == 600.0);
+  check_refused(parse_load_request("{}"), "path", "missing_required_parameter");
+  check_refused(parse_load_request(R"({"path":null})"), "path", "missing_required_parameter");
+  check_refused(parse_load_request(R"({"path":["a"]})"), "path", "invalid_type");
+  check_refused(parse_load_request(R"({"path":"a","timeout":-1})"), "timeout", "invalid_value");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
