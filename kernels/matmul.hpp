@@ -18,7 +18,7 @@ struct work_range {
 /// readable, not defined, up to the next multiple of 16.
 /// - rows: one row after the other, an odd number of cache lines apart.
 /// - tiles: tiles of 16 rows x 64 columns, 1 KiB each; first all tiles of 16 rows, column by column, then the
-///   next 16 rows. What a matrix multiplier reads is contiguous, and can be prefetched.
+///   next 16 rows. What a matrix multiplier reads at once is contiguous.
 enum class activation_layout : std::uint8_t { rows, tiles };
 
 /// int8 activations X[rows, cols] of a batch of tokens, one scale a row, in the layout that the kernels want.

@@ -43,12 +43,13 @@ void configure_tiles() {
   _tile_loadconfig(&config);
 }
 
-inline void prefetch(const std::uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+// Not the intrinsics: GCC 12 takes a function that only prefetches for one without effects and drops its
+// calls, and it would move prefetches between the tile instructions.
+inline void prefetch(const void* p) {
+  asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
 }
-
-inline void prefetch_to_write(const float* p) {
-  __builtin_prefetch(p, 1, 3);
+inline void prefetch_to_write(const void* p) {
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));
 }
 
 /// Unpacks a chunk of a step of a ternary block into rows of its two B tiles: rows 0..15 of the block as
@@ -75,7 +76,10 @@ class ternary_tiles {
   }
 
   const std::uint8_t* tile(std::size_t step, std::size_t half) const {
-    return ring_ + step % ring_steps * 2 * tile_bytes + half * tile_bytes;
+    const std::uint8_t* const t = ring_ + step % ring_steps * 2 * tile_bytes + half * tile_bytes;
+    // GCC 12's tile loads do not say that they read memory: without this their tile could be written later.
+    asm volatile("" : : "m"(*reinterpret_cast<const std::uint8_t(*)[tile_bytes]>(t)));
+    return t;
   }
 
   /// Unpacks chunks [first, first + count) of what `step` leaves room for.

@@ -9,9 +9,9 @@
 // uint8 in the order [4 columns][row][column]). A comes from activations in tiles; B from the head as it is
 // stored, or from the ternary codes unpacked just in time into a small ring in the L1 cache.
 //
-// The multiplier runs at two thirds of its peak where three A tiles share two B tiles (5.3 stores of unpacked
-// bytes a product instead of 8), activations are prefetched two steps ahead into the L1 cache, and the sums
-// of the tiles before are scaled and written meanwhile.
+// Three A tiles share two B tiles: 5.3 stores of unpacked bytes a product instead of 8. Their activations
+// come from the L2 cache, and prefetching them costs more than it gives: tile loads alone take most of what
+// the load ports can do. Neither does it pay to write the sums of one block between the products of the next.
 
 namespace bitnet::kernels {
 
@@ -29,7 +29,7 @@ struct sum_tile {
 };
 
 /// The sums of one visit of a block, for up to 48 tokens: tile 2 t + half has the sums of token tile t with
-/// 16 rows of the block. They are scaled and written a token at a time while the next visit multiplies.
+/// 16 rows of the block. They are scaled and written when the next visit has been computed.
 template <typename Product>
 class outputs {
  public:
@@ -38,7 +38,7 @@ class outputs {
 
   /// For the sums of tokens [m, m + tokens) with a block. What was to be written before is written.
   sum_tile* begin(std::size_t block, std::size_t m, std::size_t tokens) {
-    while (next_ < last_) write_one();
+    finish();
     row_ = block * block_rows;
     const std::size_t rows = w_.rows() - row_;
     low_rows_ = rows < 16 ? rows : 16;
@@ -48,10 +48,9 @@ class outputs {
     return sums_;
   }
 
-  [[gnu::always_inline]] void write(std::size_t tokens) {
-    for (; tokens > 0 && next_ < last_; --tokens) write_one();
+  void finish() {
+    while (next_ < last_) write_one();
   }
-  void finish() { write(last_ - next_); }
 
  private:
   [[gnu::always_inline]] void write_one() {
@@ -91,17 +90,7 @@ inline const std::int8_t* a_tile(const quantized_activations& x, std::size_t m, 
   return x.step(m, step);
 }
 
-/// Half of an A tile, some steps ahead of where it is needed.
-[[gnu::always_inline]] inline void prefetch_half(const std::int8_t* tile, std::size_t half) {
-  constexpr std::size_t steps_ahead = 2;
-  const auto* const from =
-      reinterpret_cast<const std::uint8_t*>(tile) + steps_ahead * tile_bytes + half * tile_bytes / 2;
-#pragma GCC unroll 8
-  for (std::size_t at = 0; at < tile_bytes / 2; at += 64) prefetch(from + at);
-}
-
-/// Up to 16 tokens (the tiles are configured for so many) with one or two blocks: the same A tile serves up
-/// to four B tiles.
+/// Up to 16 tokens with one or two blocks: the same A tile serves up to four B tiles.
 template <typename Product>
 void multiply_one_token_tile(const typename Product::matrix& w, const quantized_activations& x,
                              outputs<Product>& out, work_range blocks) {
@@ -116,8 +105,8 @@ void multiply_one_token_tile(const typename Product::matrix& w, const quantized_
   for (std::size_t s = 0; s < steps; ++s) {
     const std::int8_t* const a = a_tile(x, 0, s);
     _tile_loadd(4, a, 64);
-    prefetch_half(a, 0);
-    prefetch_half(a, 1);
+    // Here, with one tile load for four products, it pays.
+    for (std::size_t at = 0; at < tile_bytes; at += 64) prefetch(a + 2 * tile_bytes + at);
     _tile_loadd(6, b0.tile(s, 0), 64);
     _tile_dpbsud(0, 4, 6);
     b0.advance(s, 0, 4);
@@ -134,7 +123,6 @@ void multiply_one_token_tile(const typename Product::matrix& w, const quantized_
       sum_tile scratch;
       _tile_stored(4, scratch.values, 64);
     }
-    out.write(1);
   }
   sum_tile* sums = out.begin(blocks.first, 0, x.rows());
   _tile_stored(0, sums[0].values, 64);
@@ -162,23 +150,18 @@ void multiply_two_token_tiles(const typename Product::matrix& w, const quantized
     _tile_loadd(6, b.tile(s, 0), 64);
     _tile_dpbsud(0, 4, 6);
     b.advance(s, 0, 2);
-    prefetch_half(a0, 0);
     _tile_loadd(7, b.tile(s, 1), 64);
     _tile_dpbsud(1, 4, 7);
     b.advance(s, 2, 2);
-    prefetch_half(a0, 1);
     _tile_loadd(5, a1, 64);
     _tile_dpbsud(2, 5, 6);
     b.advance(s, 4, 2);
-    prefetch_half(a1, 0);
     _tile_dpbsud(3, 5, 7);
     b.advance(s, 6, 2);
-    prefetch_half(a1, 1);
     if (stores(s)) {
       sum_tile scratch;
       _tile_stored(4, scratch.values, 64);
     }
-    out.write(2);
   }
   const std::size_t left = x.rows() - m;
   sum_tile* const sums = out.begin(block, m, left < 2 * tile_tokens ? left : 2 * tile_tokens);
@@ -209,29 +192,21 @@ void multiply_three_token_tiles(const typename Product::matrix& w, const quantiz
     _tile_loadd(6, a0, 64);
     _tile_dpbsud(0, 6, 7);
     b.advance(s, 0, 2);
-    prefetch_half(a0, 0);
     _tile_loadd(6, a1, 64);
     _tile_dpbsud(2, 6, 7);
     b.advance(s, 2, 1);
-    prefetch_half(a0, 1);
     _tile_loadd(6, a2, 64);
     _tile_dpbsud(4, 6, 7);
     b.advance(s, 3, 1);
-    prefetch_half(a1, 0);
-    out.write(1);
     _tile_loadd(7, b.tile(s, 1), 64);
     _tile_dpbsud(5, 6, 7);
     b.advance(s, 4, 2);
-    prefetch_half(a1, 1);
     _tile_loadd(6, a1, 64);
     _tile_dpbsud(3, 6, 7);
     b.advance(s, 6, 1);
-    prefetch_half(a2, 0);
     _tile_loadd(6, a0, 64);
     _tile_dpbsud(1, 6, 7);
     b.advance(s, 7, 1);
-    prefetch_half(a2, 1);
-    out.write(1);
     if (stores(s)) {
       sum_tile scratch;
       _tile_stored(6, scratch.values, 64);
