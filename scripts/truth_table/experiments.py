@@ -157,7 +157,8 @@ ALL = [
 
 NOT_HERE = [
     ("7 to 10", "faults of a GPU", "this machine has none; docs/cuda.md says what is tested without one"),
-    ("16", "hot swap of the model", "no fault while the new model works; `tests/integration/test_models.py` swaps models under load, also such as do not work"),
+    ("16", "hot swap of the model", "no fault while the new model works; `tests/integration/test_models.py` swaps models "
+     "under load, also such as do not work"),
     ("18", "pressure on the host's memory", "the rule is tested on readings (`memory_pressure`); stalling the whole "
      "machine on purpose would stall the experiment too"),
     ("32, 33", "lost peers, partitions", "docs/cluster.md has their table"),
