@@ -302,6 +302,8 @@ class UnderWay(Models):
         os.kill(pid, signal.SIGCONT)
         asking.join(120 * SLOWDOWN)
         self.assertEqual(answers[0].status, 200, answers[0].body)
+        # The old model's engine becomes the server's child for a moment, when its loader has ended.
+        server.wait_until(lambda: len(children(server.process.pid)) == 1, 20, "the old model is gone")
         known = children(server.process.pid)
         answers = []
         asking = threading.Thread(target=lambda: answers.append(
