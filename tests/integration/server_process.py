@@ -84,7 +84,8 @@ class Server:
                 self.process.kill()
         code = self.process.wait()
         self._reader.join(5)
-        self.process.stdout.close()
+        if not self._reader.is_alive():  # else somebody else has the other end, and closing would wait for him
+            self.process.stdout.close()
         return code
 
     def signal(self, number: signal.Signals):

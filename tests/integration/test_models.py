@@ -268,12 +268,15 @@ class UnderWay(Models):
         while not (fresh := children(server.process.pid) - known):
             self.assertLess(time.monotonic(), deadline, "no loader was started")
         pid = fresh.pop()
+        # Not before it is bitnet-worker: until then the server's thread waits for it, and it would outlive the server.
+        while pathlib.Path(f"/proc/{pid}/comm").read_text() != "bitnet-worker\n":
+            self.assertLess(time.monotonic(), deadline, "no loader was started")
         os.kill(pid, signal.SIGSTOP)
         return pid
 
     def begin(self, server):
         known, answers = children(server.process.pid), []
-        asking = threading.Thread(target=lambda: answers.append(
+        asking = threading.Thread(daemon=True, target=lambda: answers.append(
             server.post("/v1/models/load", {"path": "big.gguf"}, timeout=120)))
         asking.start()
         return self.loader_of(server, known), asking, answers
@@ -306,7 +309,7 @@ class UnderWay(Models):
         server.wait_until(lambda: len(children(server.process.pid)) == 1, 20, "the old model is gone")
         known = children(server.process.pid)
         answers = []
-        asking = threading.Thread(target=lambda: answers.append(
+        asking = threading.Thread(daemon=True, target=lambda: answers.append(
             server.post("/v1/models/load", {"path": "big.gguf", "timeout": 0}, timeout=120)))
         asking.start()
         pid = self.loader_of(server, known)
