@@ -1,6 +1,7 @@
 #include "actors/router.hpp"
 
 #include "actors/cluster/remote_worker.hpp"
+#include "actors/request_timeout.hpp"
 #include "actors/worker_board.hpp"
 
 #include <fmt/format.h>
@@ -186,18 +187,22 @@ void router_state::send_to(stream_table::key k, const announced_worker& worker) 
     spdlog::debug("request {}: resumes after {} tokens on worker {}.{}", stream->request().id,
                   request.emitted.size(), worker.board->id, worker.board->incarnation);
   }
-  self->request(worker.handle, options.submit_timeout, submit_atom_v, std::move(request), attempt,
-                token_sink_actor(router_actor(self)))
-      .then(
-          [this, k, attempt](const submit_receipt& receipt) {
-            auto* accepted = streams.find(k);
-            if (accepted == nullptr) return;
-            accepted->accept(attempt);
-            auto& c = clients.at(k);
-            if (c.accepted.pending())
-              c.accepted.deliver(submit_receipt{c.id, c.attempt, receipt.worker, receipt.incarnation});
-          },
-          [this, k, attempt](const caf::error& error) { on_refusal(k, attempt, error); });
+  const auto asked = self->request(worker.handle, options.submit_timeout, submit_atom_v, std::move(request),
+                                   attempt, token_sink_actor(router_actor(self)));
+  asked.then(
+      [this, k, attempt, id = asked.id()](const submit_receipt& receipt) {
+        forget_timeout(*self, id);
+        auto* accepted = streams.find(k);
+        if (accepted == nullptr) return;
+        accepted->accept(attempt);
+        auto& c = clients.at(k);
+        if (c.accepted.pending())
+          c.accepted.deliver(submit_receipt{c.id, c.attempt, receipt.worker, receipt.incarnation});
+      },
+      [this, k, attempt, id = asked.id()](const caf::error& error) {
+        forget_timeout(*self, id);
+        on_refusal(k, attempt, error);
+      });
 }
 
 void router_state::on_refusal(stream_table::key k, std::uint32_t attempt, const caf::error& error) {

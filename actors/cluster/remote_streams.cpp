@@ -2,6 +2,7 @@
 // nodes have here.
 
 #include "actors/cluster/cluster_actor.hpp"
+#include "actors/request_timeout.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>
@@ -237,23 +238,25 @@ void cluster_state::on(const node_id& from, const stream_submit& m) {
                                 served_stream(m.stream, m.attempt, m.credit)});
   // The worker answers after its current step, which may be a long one; the gateway is told meanwhile that
   // the sequence is here.
-  self->request(worker->handle, std::chrono::minutes(2), submit_atom_v, std::move(request), m.attempt,
-                token_sink_actor(cluster_actor(self)))
-      .then(
-          [this, number](const submit_receipt&) {
-            if (const auto s = serves.find(number); s != serves.end())
-              send(s->second.gateway, stream_accept{s->second.stream, s->second.attempt});
-          },
-          [this, number](const caf::error& e) {
-            const auto s = serves.find(number);
-            if (s == serves.end()) return;
-            const auto why = actors::describe(e);
-            send(s->second.gateway, stream_refuse{s->second.stream, s->second.attempt,
-                                                  static_cast<std::uint8_t>(why.code), why.message});
-            // Also after a time-out: the worker may still take it.
-            self->send(s->second.worker, cancel_atom_v, static_cast<engine::request_id>(number));
-            serves.erase(s);
-          });
+  const auto asked = self->request(worker->handle, std::chrono::minutes(2), submit_atom_v, std::move(request),
+                                   m.attempt, token_sink_actor(cluster_actor(self)));
+  asked.then(
+      [this, number, id = asked.id()](const submit_receipt&) {
+        forget_timeout(*self, id);
+        if (const auto s = serves.find(number); s != serves.end())
+          send(s->second.gateway, stream_accept{s->second.stream, s->second.attempt});
+      },
+      [this, number, id = asked.id()](const caf::error& e) {
+        forget_timeout(*self, id);
+        const auto s = serves.find(number);
+        if (s == serves.end()) return;
+        const auto why = actors::describe(e);
+        send(s->second.gateway, stream_refuse{s->second.stream, s->second.attempt,
+                                              static_cast<std::uint8_t>(why.code), why.message});
+        // Also after a time-out: the worker may still take it.
+        self->send(s->second.worker, cancel_atom_v, static_cast<engine::request_id>(number));
+        serves.erase(s);
+      });
 }
 
 void cluster_state::on(const node_id& from, const stream_credit& m) {

@@ -73,6 +73,9 @@ struct process_slot {
   static constexpr std::size_t stamps = 64;  ///< messages in the mailbox whose arrival is known exactly
   static constexpr std::size_t kept_messages = 8;
 
+  std::uint32_t place = 0;                  ///< in the table
+  std::atomic<std::uint32_t> next_free{0};  ///< in the list of free slots: place + 1, 0 at its end
+
   // Who it is; written at spawn and end. `version` is odd while that happens.
   std::atomic<std::uint32_t> version{0};
   std::atomic<phase> state{phase::free};

@@ -27,6 +27,11 @@ std::int64_t this_thread() noexcept {
   return id;
 }
 
+/// The free list with another first place (+ 1).
+std::uint64_t changed(std::uint64_t head, std::uint32_t first) noexcept {
+  return ((head >> 32U) + 1) << 32U | first;
+}
+
 std::uint64_t stamp_of(std::uint64_t message, std::int64_t time) noexcept {
   return (static_cast<std::uint64_t>(time) >> 8) << 16 | (message & 0xFFFF);
 }
@@ -126,33 +131,44 @@ std::int64_t process_table::steady_now() noexcept {
       .count();
 }
 
-process_slot* process_table::add(const process_identity& who) {
-  for (std::size_t tried = 0; tried < slots_.size(); ++tried) {
-    auto& place = slots_[next_.fetch_add(1, relaxed) % slots_.size()];
-    auto* slot = place.load(std::memory_order_acquire);
-    if (slot == nullptr) {
-      auto fresh = std::make_unique<process_slot>();
-      if (place.compare_exchange_strong(slot, fresh.get(), std::memory_order_acq_rel)) slot = fresh.release();
-    }
-    auto expected = process_slot::phase::free;
-    if (!slot->state.compare_exchange_strong(expected, process_slot::phase::claimed,
-                                             std::memory_order_acq_rel))
-      continue;
-    const identity_change change(*slot);
-    clear(*slot);
-    slot->id.store(who.id, relaxed);
-    slot->parent.store(who.parent, relaxed);
-    slot->spawned_ns.store(now(), relaxed);
-    slot->incarnation.store(who.incarnation, relaxed);
-    slot->supervised.store(who.supervised, relaxed);
-    slot->patience_ns.store(std::chrono::nanoseconds(default_patience).count(), relaxed);
-    slot->name.set(who.name);
-    slot->last_error.set(who.incarnation > 1 ? last_failure_of(who.name) : std::string());
-    slot->state.store(process_slot::phase::running, std::memory_order_release);
-    return slot;
+/// A slot that nobody else has; nullptr where the table is full.
+process_slot* process_table::take() {
+  auto head = free_.load(std::memory_order_acquire);
+  while (static_cast<std::uint32_t>(head) != 0) {
+    auto* slot = slots_[static_cast<std::uint32_t>(head) - 1].load(std::memory_order_acquire);
+    if (free_.compare_exchange_weak(head, changed(head, slot->next_free.load(relaxed)),
+                                    std::memory_order_acq_rel, std::memory_order_acquire))
+      return slot;
   }
-  overflowed_.fetch_add(1, relaxed);
-  return nullptr;
+  auto place = allocated_.load(relaxed);
+  do
+    if (place == slots_.size()) return nullptr;
+  while (!allocated_.compare_exchange_weak(place, place + 1, relaxed));
+  auto* slot = new process_slot;  // the table's; without memory for it the place stays empty
+  slot->place = static_cast<std::uint32_t>(place);
+  slots_[place].store(slot, std::memory_order_release);
+  return slot;
+}
+
+process_slot* process_table::add(const process_identity& who) {
+  auto* slot = take();
+  if (slot == nullptr) {
+    overflowed_.fetch_add(1, relaxed);
+    return nullptr;
+  }
+  slot->state.store(process_slot::phase::claimed, relaxed);
+  const identity_change change(*slot);
+  clear(*slot);
+  slot->id.store(who.id, relaxed);
+  slot->parent.store(who.parent, relaxed);
+  slot->spawned_ns.store(now(), relaxed);
+  slot->incarnation.store(who.incarnation, relaxed);
+  slot->supervised.store(who.supervised, relaxed);
+  slot->patience_ns.store(std::chrono::nanoseconds(default_patience).count(), relaxed);
+  slot->name.set(who.name);
+  slot->last_error.set(who.incarnation > 1 ? last_failure_of(who.name) : std::string());
+  slot->state.store(process_slot::phase::running, std::memory_order_release);
+  return slot;
 }
 
 void process_table::rename(process_slot& slot, std::string_view name) noexcept {
@@ -217,6 +233,10 @@ void process_table::ended(process_slot& slot, const std::string& reason) {
 
 void process_table::remove(process_slot& slot) noexcept {
   slot.state.store(process_slot::phase::free, std::memory_order_release);
+  auto head = free_.load(relaxed);
+  do slot.next_free.store(static_cast<std::uint32_t>(head), relaxed);
+  while (
+      !free_.compare_exchange_weak(head, changed(head, slot.place + 1), std::memory_order_acq_rel, relaxed));
 }
 
 std::string process_table::last_failure_of(std::string_view name) const {

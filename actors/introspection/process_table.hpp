@@ -83,7 +83,7 @@ struct process_failure {
 ///
 /// The path of a message takes no lock and allocates nothing: about ten relaxed stores and three readings of
 /// the clock. Readers neither lock nor wait, and never hold up a writer. Slots are fixed in number, allocated
-/// when first used and then used again; actors beyond them are counted, not shown.
+/// when first needed and then used again; actors beyond them are counted, not shown.
 class process_table {
  public:
   using clock = std::function<std::int64_t()>;  ///< nanoseconds, steady
@@ -120,8 +120,11 @@ class process_table {
   std::optional<stuck_actor> longest_stuck(std::chrono::nanoseconds limit,
                                            std::initializer_list<std::string_view> except = {}) const;
   std::uint64_t overflowed() const noexcept { return overflowed_.load(std::memory_order_relaxed); }
+  /// Slots that take memory: as many as there were actors at a time.
+  std::size_t allocated() const noexcept { return allocated_.load(std::memory_order_relaxed); }
 
  private:
+  process_slot* take();
   std::optional<process_record> read(const process_slot& slot, std::int64_t now) const;
   std::int64_t now() const { return clock_ ? clock_() : steady_now(); }
   static std::int64_t steady_now() noexcept;
@@ -129,7 +132,10 @@ class process_table {
 
   clock clock_;
   std::vector<std::atomic<process_slot*>> slots_;
-  std::atomic<std::size_t> next_{0};  ///< where to look for a free slot first
+  std::atomic<std::size_t> allocated_{0};  ///< the first of slots_
+  /// Those of them that are free, last in, first out: place + 1 of the first below, 0 where there is none;
+  /// above a count of changes, by which a compare-and-swap sees that the list was another one meanwhile.
+  std::atomic<std::uint64_t> free_{0};
   std::atomic<std::uint64_t> overflowed_{0};
   mutable std::mutex failures_mutex_;  ///< taken when an actor fails or is restarted, never by a message
   std::deque<process_failure> failures_;

@@ -65,6 +65,8 @@ class completion_answer {
   /// A worker has the choices: begins the stream, where the client wants one and it has not begun.
   void begin_stream();
 
+  /// The client wants a stream.
+  bool streams() const noexcept { return parameters_.stream; }
   /// Where the stream has been silent since the last call: sends a comment, which keeps it open.
   void ping();
 

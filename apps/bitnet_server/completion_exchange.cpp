@@ -71,7 +71,8 @@ void on_frame(self_pointer self, const actors::router_actor& router, const actor
 }
 
 /// When this exchange is to look again whether its stream is silent or its time over. CAF keeps an actor's
-/// memory until its last reminder, also where it ended long ago: so no reminder is set for hours ahead.
+/// memory until its last reminder, also where it ended long ago: so none is set where none is needed, and
+/// none for hours ahead.
 void remind(self_pointer self, std::chrono::milliseconds ping_period, steady_time deadline) {
   constexpr std::chrono::seconds longest{15};
   if (ping_period.count() == 0 && deadline == steady_time::max()) return;
@@ -87,7 +88,7 @@ exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared
                                                   completion_call call,
                                                   std::shared_ptr<http::response_writer> writer) {
   const auto router = context->service.router();
-  const auto ping_period = context->ping_period;
+  auto ping_period = context->ping_period;
   steady_time deadline = steady_time::max();
   if (auto prepared = self->state.prepare(std::move(context), call, std::move(writer)); !prepared) {
     self->state.fail(prepared.error());
@@ -95,6 +96,7 @@ exchange_actor::behavior_type completion_exchange(self_pointer self, std::shared
   } else {
     self->state.show(self->id());
     for (auto& choice : self->state.choices()) submit(self, router, choice);
+    if (!self->state.streams()) ping_period = std::chrono::milliseconds(0);
     if (const auto timeout = self->state.timeout()) deadline = self->clock().now() + *timeout;
     remind(self, ping_period, deadline);
   }

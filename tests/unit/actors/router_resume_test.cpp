@@ -4,7 +4,9 @@
 #include "tests/unit/actors/virtual_time.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <caf/detail/simple_actor_clock.hpp>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -64,6 +66,17 @@ struct resume_fixture : virtual_time {
     });
     return c;
   }
+  /// Time-outs of requests that the router has sent.
+  std::ptrdiff_t timeouts() {
+    using clock = caf::detail::simple_actor_clock;
+    const auto& schedule = dynamic_cast<clock&>(system.clock()).schedule();
+    return std::count_if(schedule.begin(), schedule.end(), [this](const auto& entry) {
+      const auto& event = *entry.second;
+      return event.subtype == clock::request_timeout_type &&
+             static_cast<const clock::request_timeout&>(event).self ==
+                 caf::actor_cast<caf::strong_actor_ptr>(handle);
+    });
+  }
   /// As many steps of the engine as are taken before it is killed; then it is replaced.
   void run_and_kill_after(int steps) {
     control->during_step = [this, left = steps]() mutable {
@@ -90,6 +103,20 @@ std::vector<engine::token_id> counting(std::uint32_t n) {
 }  // namespace
 
 BOOST_FIXTURE_TEST_SUITE(router_resume, resume_fixture)
+
+BOOST_AUTO_TEST_CASE(requests_that_a_worker_has_answered_leave_no_timeout_behind) {
+  control->max_running = 1;
+  control->max_queued = 0;
+  start_worker();
+  settle();
+  const auto accepted = submit(1, 3);
+  const auto another = submit(2, 3);
+  BOOST_TEST(timeouts() == 0);
+  settle();
+  BOOST_TEST(control->submitted >= 1);
+  BOOST_TEST(accepted.ended());
+  BOOST_TEST(timeouts() == 0);
+}
 
 BOOST_AUTO_TEST_CASE(a_stream_goes_on_after_its_worker_was_killed_as_if_nothing_had_happened) {
   start_worker();

@@ -234,6 +234,22 @@ BOOST_AUTO_TEST_CASE(slots_are_used_again_without_a_trace_of_the_one_before) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(memory_grows_with_the_actors_at_a_time_not_with_those_that_came_and_went) {
+  process_table many(1000);
+  for (std::uint64_t id = 1; id <= 5000; id += 2) {
+    auto* one = many.add({id, 0, "a", 1, false});
+    auto* other = many.add({id + 1, 0, "b", 1, false});
+    BOOST_REQUIRE(one != nullptr);
+    BOOST_REQUIRE(other != nullptr);
+    BOOST_REQUIRE(one != other);
+    for (auto* slot : {one, other}) {
+      many.ended(*slot, "");
+      many.remove(*slot);
+    }
+  }
+  BOOST_TEST(many.allocated() == 2U);
+}
+
 BOOST_AUTO_TEST_CASE(actors_beyond_the_slots_are_counted) {
   for (std::uint64_t id = 1; id <= 4; ++id) add(id);
   BOOST_TEST(table.add({5, 0, "fifth", 1, false}) == nullptr);
