@@ -14,10 +14,10 @@ namespace bitnet::apps {
 
 /// What engine.device comes to on this machine.
 struct device_set {
-  std::string name;                                ///< "cuda:N", for engines in other processes; empty: the CPU
+  std::string name;  ///< "cuda:N", for engines in other processes; empty: the CPU
   std::shared_ptr<engine::compute_device> device;  ///< for engines in this one, else null
   std::shared_ptr<actors::device_loss> loss;       ///< of `device`
-  std::optional<actors::gpu_options> gpu;  ///< what is said of GPUs; nothing in builds without CUDA
+  std::optional<actors::gpu_options> gpu;          ///< what is said of GPUs; nothing in builds without CUDA
 };
 
 /// `wanted`: auto, cpu, cuda or cuda:N. Fails with one sentence where a GPU is demanded that cannot be had.
