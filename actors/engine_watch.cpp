@@ -204,7 +204,10 @@ std::optional<engine_verdict> engine_watch::judge_load(const worker_observation&
 }
 
 std::optional<engine_verdict> engine_watch::judge_kv(const worker_observation& seen, steady_time now) {
-  if (seen.kv_blocks_used == 0 || seen.running != 0 || seen.queued != 0) {
+  // Idle all the time, not merely whenever somebody looks: requests that come one after another hold blocks.
+  const bool worked = seen.finished_sequences != kv_seen_at_;
+  kv_seen_at_ = seen.finished_sequences;
+  if (seen.kv_blocks_used == 0 || seen.running != 0 || seen.queued != 0 || worked) {
     kv_held_since_.reset();
     return std::nullopt;
   }

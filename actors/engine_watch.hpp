@@ -111,6 +111,7 @@ class engine_watch {
   hysteresis error_rate_;
   hysteresis queue_;
   std::optional<steady_time> kv_held_since_;  ///< by nobody
+  std::uint64_t kv_seen_at_ = 0;              ///< finished sequences when it was looked at last
   throughput_watch throughput_;
 };
 

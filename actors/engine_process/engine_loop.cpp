@@ -168,6 +168,8 @@ class engine_loop {
     batch.stats = engine_.stats();
     batch.stats.last_step_seconds = steps_ == 0 ? 0 : seconds_ / static_cast<double>(steps_);
     batch.events = std::exchange(pending_, {});
+    // First: whoever reads the end of the last sequence looks at these.
+    signs_.kv_blocks_used.store(batch.stats.kv_blocks_used, std::memory_order_relaxed);
     steps_ = 0;
     seconds_ = 0;
     write(out_, batch);

@@ -324,6 +324,15 @@ BOOST_AUTO_TEST_CASE(kv_blocks_that_an_idle_engine_keeps_are_a_leak) {
   BOOST_TEST(is(judge_after(1s), health_status::healthy));
 }
 
+BOOST_AUTO_TEST_CASE(blocks_of_short_requests_that_come_one_after_another_are_no_leak) {
+  seen.kv_blocks_used = 1;
+  for (int i = 0; i < 10; ++i) {
+    ++seen.finished_sequences;  // and each look falls between two of them
+    run_canary();
+    BOOST_TEST(is(judge_after(1s), health_status::healthy));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(passes_that_take_far_longer_than_before_degrade) {
   const auto run = [this](int seconds, double step_seconds) {
     engine_verdict v;

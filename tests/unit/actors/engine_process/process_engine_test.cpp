@@ -118,6 +118,7 @@ BOOST_AUTO_TEST_CASE(sequences_run_to_their_end_token_by_token) {
   BOOST_TEST((finish[1] == engine::finish_reason::length));
   BOOST_TEST(engine->stats().generated_tokens == 8U);
   BOOST_TEST(engine->stats().queued == 0U);
+  BOOST_TEST(engine->stats().kv_blocks_used == 0U);  // as soon as the end is known
   BOOST_TEST(!engine->lost());
 }
 
