@@ -8,10 +8,6 @@
 
 namespace bitnet::actors {
 
-fault_outcome inference_engine::cause_fault(const fault_request&) {
-  return tl::unexpected<std::string>("this engine causes no faults");
-}
-
 engine::result<std::unique_ptr<inference_engine>> create_generation_engine(
     std::shared_ptr<const engine::model> model, const engine::generation_options& options,
     engine_faults faults) {

@@ -34,7 +34,9 @@ class inference_engine {
   virtual engine::result<std::uint64_t> probe_hash() = 0;
 
   /// Causes a fault that this engine knows; for drills.
-  virtual fault_outcome cause_fault(const fault_request& fault);
+  virtual fault_outcome cause_fault(const fault_request&) {
+    return tl::unexpected<std::string>("this engine causes no faults");
+  }
 
   /// Why the engine works no more, its process having ended; nothing while it does. What it was asked for is
   /// lost.
