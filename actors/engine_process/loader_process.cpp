@@ -148,12 +148,13 @@ bool loader_process::take(const frame& f, const engine::load_options* options) {
 }
 
 /// Sends what is in `out_`. The caller holds the mutex.
-engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer, milliseconds limit,
+engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer,
+                                          std::optional<milliseconds> limit,
                                           std::span<const int> descriptors,
                                           const engine::load_options* load) {
   const bool sent = channel_.send(question, out_.bytes(), descriptors, [this] { return !is_over(process_); });
   out_.clear();
-  const auto deadline = std::chrono::steady_clock::now() + limit;
+  const auto asked_at = std::chrono::steady_clock::now();
   while (sent) {
     channel_.receive();
     while (auto f = channel_.next()) {
@@ -167,12 +168,12 @@ engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer
       return engine::fail(engine::error_code::internal, "the load was cancelled");
     if (load != nullptr && load->progress)
       load->progress(signs_->load_progress.load(std::memory_order_relaxed));
-    else if (std::chrono::steady_clock::now() > deadline) {
+    if (limit && std::chrono::steady_clock::now() - asked_at > *limit) {
       // It will not get better; its end makes the model be loaded again.
       killed_because_.store("did not answer and", std::memory_order_relaxed);
       pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
       return engine::fail(engine::error_code::internal,
-                          fmt::format("bitnet-worker did not answer within {} s.", limit.count() / 1000));
+                          fmt::format("bitnet-worker did not answer within {} s.", limit->count() / 1000));
     }
     channel_.wait(wait_slice, process_.get());
   }
@@ -186,7 +187,7 @@ engine::result<void> loader_process::load(const engine::model& described,
   const std::lock_guard lock(mutex_);
   write(out_, load_command{described.path.string(), described.identity, options.threads, options.head,
                            options.decode, options.isa});
-  const auto done = ask(frame_kind::load, frame_kind::loaded, milliseconds::max(), {}, &options);
+  const auto done = ask(frame_kind::load, frame_kind::loaded, std::nullopt, {}, &options);
   if (!done) return tl::unexpected(done.error());
   if (options.progress) options.progress(1.0F);
   return {};

@@ -59,8 +59,10 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
  private:
   loader_process(descriptor control, shared_object<loader_signs> signs, descriptor process, pid_t pid);
 
-  engine::result<frame> ask(frame_kind question, frame_kind answer, std::chrono::milliseconds limit,
-                            std::span<const int> descriptors, const engine::load_options* progress);
+  /// Without a limit it waits for the answer, the end of the process or the load's cancellation.
+  engine::result<frame> ask(frame_kind question, frame_kind answer,
+                            std::optional<std::chrono::milliseconds> limit, std::span<const int> descriptors,
+                            const engine::load_options* progress);
   bool take(const frame& f, const engine::load_options* options);
   std::string engine_end(pid_t pid);
   void reap() noexcept;

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -227,6 +229,33 @@ void run_kernel(dim3 grid, dim3 block, std::function<void()> body) {
 
 using cuda_emulation::injected;
 
+namespace {
+
+/// What the device has given out. Memory of a device that hangs is never given back, as a real one's ends with
+/// the process; from here a leak checker still reaches it.
+class device_memory {
+ public:
+  void insert(void* p) {
+    const std::lock_guard lock(mutex_);
+    taken_.insert(p);
+  }
+  void erase(void* p) {
+    const std::lock_guard lock(mutex_);
+    taken_.erase(p);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<void*> taken_;
+};
+
+device_memory& memory() {
+  static auto* const all = new device_memory;
+  return *all;
+}
+
+}  // namespace
+
 const char* cudaGetErrorName(cudaError_t) {
   return "cudaErrorEmulated";
 }
@@ -266,9 +295,11 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*p == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xA5, bytes);
+  memory().insert(*p);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
+  memory().erase(p);
   std::free(p);
   return cudaSuccess;
 }
