@@ -9,8 +9,15 @@ namespace bitnet::kernels::cuda {
 
 namespace {
 
+/// The runtime keeps a failed call's status until it is asked for, and the next launch would take it for its
+/// own.
+void forget_last_error() noexcept {
+  static_cast<void>(cudaGetLastError());
+}
+
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
+  forget_last_error();
   throw device_error(classify(status), std::string(what) + ": " + cudaGetErrorName(status) + " (" +
                                            cudaGetErrorString(status) + ")");
 }
@@ -61,15 +68,21 @@ device_list list_devices() {
   device_list list;
   int count = 0;
   if (const auto status = cudaGetDeviceCount(&count); status != cudaSuccess) {
-    cudaGetLastError();  // not to be found by the next call
+    forget_last_error();
     list.problem = cudaGetErrorString(status);
     return list;
   }
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp p{};
     char bus[32] = {};
-    if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;
-    if (cudaDeviceGetPCIBusId(bus, sizeof(bus), i) != cudaSuccess) bus[0] = 0;
+    if (cudaGetDeviceProperties(&p, i) != cudaSuccess) {
+      forget_last_error();
+      continue;
+    }
+    if (cudaDeviceGetPCIBusId(bus, sizeof(bus), i) != cudaSuccess) {
+      forget_last_error();
+      bus[0] = 0;
+    }
     list.devices.push_back({.index = i,
                             .name = p.name,
                             .compute_major = p.major,
@@ -154,7 +167,10 @@ void stream::fill_zero(void* at, std::size_t bytes) {
 }
 bool stream::finished() {
   const auto status = cudaStreamQuery(native(handle_));
-  if (status == cudaErrorNotReady) return false;
+  if (status == cudaErrorNotReady) {
+    forget_last_error();
+    return false;
+  }
   check(status, "running kernels");
   return true;
 }

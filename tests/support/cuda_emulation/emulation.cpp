@@ -169,8 +169,17 @@ struct recorded_kernel {
 using recording = std::vector<recorded_kernel>;
 thread_local recording* recorder = nullptr;
 
+thread_local cudaError_t last_error = cudaSuccess;
+thread_local bool work_pending = false;  ///< since the last query of a stream
+
+/// As the runtime does it: a status other than success stays until cudaGetLastError.
+cudaError_t noted(cudaError_t status) {
+  if (status != cudaSuccess) last_error = status;
+  return status;
+}
+
 cudaError_t take_fault() {
-  return static_cast<cudaError_t>(std::exchange(injected().next_call, 0));
+  return noted(static_cast<cudaError_t>(std::exchange(injected().next_call, 0)));
 }
 
 }  // namespace
@@ -219,6 +228,7 @@ void finish_copies(std::size_t pending_groups) {
 }
 
 void run_kernel(dim3 grid, dim3 block, std::function<void()> body) {
+  work_pending = true;
   if (recorder != nullptr)
     recorder->push_back({grid, block, std::move(body)});
   else
@@ -263,11 +273,11 @@ const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorNoDevice ? "no CUDA-capable device is detected" : "an injected error";
 }
 cudaError_t cudaGetLastError() {
-  return cudaSuccess;
+  return std::exchange(cuda_emulation::last_error, cudaSuccess);
 }
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = injected().device_count;
-  return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+  return cuda_emulation::noted(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::snprintf(properties->name, sizeof(properties->name), "Emulated device %d", device);
@@ -282,7 +292,7 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device < injected().device_count ? cudaSuccess : cudaErrorInvalidDevice;
+  return cuda_emulation::noted(device < injected().device_count ? cudaSuccess : cudaErrorInvalidDevice);
 }
 cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
   *free_bytes = injected().free_bytes;
@@ -293,7 +303,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (const auto fault = cuda_emulation::take_fault(); fault != cudaSuccess) return fault;
   ++injected().allocations;
   *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  if (*p == nullptr) return cudaErrorMemoryAllocation;
+  if (*p == nullptr) return cuda_emulation::noted(cudaErrorMemoryAllocation);
   std::memset(*p, 0xA5, bytes);
   memory().insert(*p);
   return cudaSuccess;
@@ -314,11 +324,12 @@ cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
-  if (cuda_emulation::recorder != nullptr) return cudaErrorInvalidValue;  // our graphs hold kernels only
+  // Our graphs hold kernels only.
+  if (cuda_emulation::recorder != nullptr) return cuda_emulation::noted(cudaErrorInvalidValue);
   return cudaMemset(p, value, bytes);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  if (cuda_emulation::recorder != nullptr) return cudaErrorInvalidValue;
+  if (cuda_emulation::recorder != nullptr) return cuda_emulation::noted(cudaErrorInvalidValue);
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -331,7 +342,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t) {
-  if (injected().hangs) return cudaErrorNotReady;
+  // Work is never done at the first look, as on a device.
+  if (injected().hangs || std::exchange(cuda_emulation::work_pending, false))
+    return cuda_emulation::noted(cudaErrorNotReady);
   return cuda_emulation::take_fault();
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
@@ -358,6 +371,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
   ++injected().graph_launches;
+  cuda_emulation::work_pending = true;
   for (const auto& kernel : *static_cast<cuda_emulation::recording*>(executable))
     cuda_emulation::run_now(kernel.grid, kernel.block, kernel.body);
   return cudaSuccess;

@@ -77,6 +77,22 @@ BOOST_AUTO_TEST_CASE(memory_that_cannot_be_had_is_an_error_of_its_kind) {
   BOOST_CHECK_NO_THROW(device_buffer(64));
 }
 
+BOOST_AUTO_TEST_CASE(a_stream_that_is_busy_is_no_error_of_the_next_launch) {
+  std::vector<int> values(64);
+  stream on;
+  launch(reverse, dim3(1), dim3(64), on.handle(), values.data(), true);
+  BOOST_TEST(!on.finished());
+  BOOST_TEST(on.finished());
+  BOOST_CHECK_NO_THROW(launch(reverse, dim3(1), dim3(64), on.handle(), values.data(), true));
+}
+
+BOOST_AUTO_TEST_CASE(a_failed_call_is_no_error_of_the_next_launch) {
+  std::vector<int> values(64);
+  cuda_emulation::injected().next_call = cudaErrorMemoryAllocation;
+  BOOST_CHECK_THROW(device_buffer(64), device_error);
+  BOOST_CHECK_NO_THROW(launch(reverse, dim3(1), dim3(64), nullptr, values.data(), true));
+}
+
 BOOST_AUTO_TEST_CASE(without_a_driver_the_list_says_why) {
   cuda_emulation::injected().device_count = 0;
   const auto none = list_devices();

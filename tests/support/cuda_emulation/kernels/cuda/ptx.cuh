@@ -2,6 +2,7 @@
 
 // Twin of kernels/cuda/ptx.cuh for the emulation: the same functions, computed on a CPU.
 
+#include "kernels/cuda/runtime.hpp"
 #include "kernels/half.hpp"
 
 #include <cuda_runtime.h>
@@ -57,6 +58,8 @@ inline std::uint16_t half_bits_from_float(float value) {
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, void*, Arguments... arguments) {
   cuda_emulation::run_kernel(grid, block, [=] { kernel(arguments...); });
+  if (const auto status = cudaGetLastError(); status != cudaSuccess)
+    throw device_error(classify(status), std::string("launching a kernel: ") + cudaGetErrorString(status));
 }
 
 }  // namespace bitnet::kernels::cuda
