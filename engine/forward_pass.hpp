@@ -1,12 +1,12 @@
 #pragma once
 
+#include "engine/candidate.hpp"
 #include "engine/kv_cache.hpp"
 #include "engine/model_config.hpp"
 #include "engine/progress.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace bitnet::engine {
@@ -19,7 +19,8 @@ struct batch_chunk {
   std::span<const kv_block_id> blocks;  ///< covers positions [0, position + tokens.size()); those before
                                         ///< `position` are filled, no other chunk writes to the rest
   std::size_t logits = 0;               ///< how many of the last tokens want logits
-  bool greedy = false;                  ///< whoever asks will do with `greatest`, where that has an answer
+  std::size_t candidates = 0;           ///< whoever asks will do with the best so many logits, at most
+                                        ///< most_candidates, where `candidates` has them; 0: wants all
 };
 
 enum class forward_status : std::uint8_t {
@@ -47,13 +48,14 @@ class forward_pass {
                                  progress& progress) = 0;
 
   /// vocabulary_size logits of the index-th token that asked for them in the last pass, in the order of the
-  /// chunks; of a greedy chunk only where `greatest` has no answer. The caller may write to them. May be
+  /// chunks; of a chunk that wants candidates only where there are none. The caller may write to them. May be
   /// called from several threads for different rows.
   virtual std::span<float> logits(std::size_t index) noexcept = 0;
 
-  /// The token of the greatest of these logits (the first of equals), where the device has found it: greedy
-  /// chunks with sound logits, on devices for which fetching all logits costs more.
-  virtual std::optional<token_id> greatest(std::size_t) const noexcept { return std::nullopt; }
+  /// As many of these logits as the chunk wants candidates (all, where the vocabulary has fewer), the
+  /// greatest first, of equals the smaller id first. Empty where the device does not select, where the chunk
+  /// wants all, and where the logits give no choice: one is NaN or positive infinity, or none is finite.
+  virtual std::span<const candidate> candidates(std::size_t) const noexcept { return {}; }
 
   /// True where the last pass met NaN or infinity in this chunk. The other chunks' results are sound.
   virtual bool failed(std::size_t chunk) const noexcept = 0;

@@ -79,6 +79,12 @@ scheduler::limits scheduling_limits(const generation_options& options) {
       .sequences = options.max_sequences, .queued = options.max_queued, .prefix_cache = options.prefix_cache};
 }
 
+/// How many of the best logits will do for the sequence's next token; 0: all are wanted.
+std::size_t candidates_wanted(const sequence& s) noexcept {
+  if (s.request.want_logprobs || s.request.top_logprobs != 0 || s.constraint) return 0;
+  return candidates_needed(s.request.sampling);
+}
+
 struct loop_memory {
   kv_cache cache;
   std::unique_ptr<device_pass> pass;  ///< null: passes run on this CPU
@@ -301,8 +307,7 @@ void generation_loop::state::fill_batch(std::span<const planned_chunk> planned) 
                      .position = target.computed,
                      .blocks = target.blocks,
                      .logits = chunk.completes() ? std::size_t{1} : std::size_t{0},
-                     .greedy = takes_greatest(target.request.sampling) && !target.request.want_logprobs &&
-                               target.request.top_logprobs == 0 && !target.constraint});
+                     .candidates = candidates_wanted(target)});
   }
 }
 
@@ -373,9 +378,9 @@ void generation_loop::state::sample(std::span<const planned_chunk> planned) {
   const auto sample_one = [&](std::size_t i, std::size_t logits_row, sampler& with) {
     if (chosen[i]) return;  // it has failed
     auto& target = *planned[i].target;
-    if (const auto greatest = forward->greatest(logits_row); batch[i].greedy && greatest) {
+    if (const auto best = forward->candidates(logits_row); !best.empty()) {
       sampled_token token;
-      token.id = *greatest;
+      token.id = with.sample(best, target.request.sampling, target.tokens.size());
       chosen[i] = std::move(token);
       return;
     }

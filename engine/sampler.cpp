@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace bitnet::engine {
 
@@ -95,12 +96,14 @@ result<void> validate(const sampling_params& params, const model_config& config)
   return {};
 }
 
-bool takes_greatest(const sampling_params& params) noexcept {
-  return is_greedy(params) && !adjusts_logits(params);
+std::size_t candidates_needed(const sampling_params& params) noexcept {
+  if (adjusts_logits(params)) return 0;
+  if (is_greedy(params)) return 1;
+  return params.top_k <= most_candidates ? params.top_k : 0;
 }
 
-sampler::sampler(std::size_t vocabulary_size)
-    : scratch_(vocabulary_size), bucket_count_(bucket_total), bucket_mass_(bucket_total) {
+sampler::sampler(std::size_t vocabulary_size) : scratch_(vocabulary_size), bucket_mass_(bucket_total) {
+  ids_.reserve(vocabulary_size);
   order_.reserve(vocabulary_size);
 }
 
@@ -126,10 +129,57 @@ result<sampled_token> sampler::sample(std::span<const float> logits, const sampl
       if (!std::isfinite(scratch_[most_likely(scratch_)]))
         return fail(error_code::internal, "The model rules out every token that the JSON schema allows.");
     }
-    chosen.id = greedy ? most_likely(scratch_) : draw(params, position);
+    if (greedy) {
+      chosen.id = most_likely(scratch_);
+    } else {
+      ids_.clear();
+      if (params.top_k != 0 && params.top_k < scratch_.size()) keep_greatest(params.top_k);
+      chosen.id = draw(params, position);
+    }
   }
   if (want_logprob || top_logprobs != 0) add_logprobs(logits, top_logprobs, chosen);
   return chosen;
+}
+
+token_id sampler::sample(std::span<const candidate> best, const sampling_params& params,
+                         std::uint64_t position) {
+  if (is_greedy(params)) return best.front().id;
+  // In the order of ids, as keep_greatest leaves them: sums then have the same order.
+  order_.resize(best.size());
+  std::iota(order_.begin(), order_.end(), token_id{0});
+  std::sort(order_.begin(), order_.end(), [&](token_id a, token_id b) { return best[a].id < best[b].id; });
+  ids_.clear();
+  scratch_.clear();
+  for (const auto i : order_) {
+    ids_.push_back(best[i].id);
+    scratch_.push_back(best[i].logit);
+  }
+  return draw(params, position);
+}
+
+/// Leaves the `count` greatest logits in scratch_, and their ids in ids_. One pass, in which at most twice as
+/// many are held; whenever that many are, the lesser half goes.
+void sampler::keep_greatest(std::size_t count) {
+  const auto better = [this](token_id a, token_id b) {
+    return scratch_[a] > scratch_[b] || (scratch_[a] == scratch_[b] && a < b);
+  };
+  auto least = -std::numeric_limits<float>::infinity();  // `count` of those held are at least this
+  const auto trim = [&] {
+    const auto last = ids_.begin() + static_cast<std::ptrdiff_t>(count) - 1;
+    std::nth_element(ids_.begin(), last, ids_.end(), better);
+    ids_.resize(count);
+    least = scratch_[ids_.back()];
+  };
+  ids_.clear();
+  for (token_id id = 0; id < scratch_.size(); ++id) {
+    if (ids_.size() >= count && !(scratch_[id] > least)) continue;  // of equals the smaller ids are there
+    ids_.push_back(id);
+    if (ids_.size() == 2 * count) trim();
+  }
+  if (ids_.size() > count) trim();
+  std::sort(ids_.begin(), ids_.end());
+  for (std::size_t i = 0; i < count; ++i) scratch_[i] = scratch_[ids_[i]];  // ids_[i] >= i
+  scratch_.resize(count);
 }
 
 void sampler::apply_penalties(const sampling_params& params, std::span<const token_id> history,
@@ -175,71 +225,61 @@ void sampler::apply_filter(const token_filter& filter) {
 
 token_id sampler::draw(const sampling_params& params, std::uint64_t position) {
   vectors().softmax(scratch_.data(), scratch_.size(), params.temperature);
-  const auto vocabulary = scratch_.size();
-  cutoff last{0.0F, static_cast<token_id>(vocabulary)};
-  if (params.top_k != 0 && params.top_k < vocabulary) last = find_cutoff(last, params.top_k, 1.0);
-  if (params.top_p < 1.0F) last = find_cutoff(last, vocabulary, static_cast<double>(params.top_p));
+  cutoff last{0.0F, scratch_.size()};
+  if (params.top_p < 1.0F) last = find_cutoff(static_cast<double>(params.top_p));
   if (params.min_p > 0.0F) {
     const auto least = params.min_p * *std::max_element(scratch_.begin(), scratch_.end());
-    if (least > last.probability) last = {least, static_cast<token_id>(vocabulary)};
+    if (least > last.probability) last = {least, scratch_.size()};
   }
   // The inverse of the distribution function, in the order of ids.
   double mass = 0;
-  for (token_id id = 0; id < vocabulary; ++id) {
-    if (!last.keeps(scratch_[id], id)) scratch_[id] = 0;
-    mass += static_cast<double>(scratch_[id]);
+  for (std::size_t i = 0; i < scratch_.size(); ++i) {
+    if (!last.keeps(scratch_[i], i)) scratch_[i] = 0;
+    mass += static_cast<double>(scratch_[i]);
   }
   const auto target = uniform_random(params.seed, position) * mass;
   double sum = 0;
-  token_id chosen = 0;
-  for (token_id id = 0; id < vocabulary; ++id) {
-    if (scratch_[id] == 0) continue;
-    chosen = id;
-    sum += static_cast<double>(scratch_[id]);
+  std::size_t chosen = 0;
+  for (std::size_t i = 0; i < scratch_.size(); ++i) {
+    if (scratch_[i] == 0) continue;
+    chosen = i;
+    sum += static_cast<double>(scratch_[i]);
     if (sum > target) break;
   }
-  return chosen;
+  return ids_.empty() ? static_cast<token_id>(chosen) : ids_[chosen];
 }
 
-/// The last of at most `count` tokens, and of the fewest that hold `share` (1: all) of the mass that `among`
-/// keeps. Finds the bucket of probabilities where the limit falls, and sorts that bucket only.
-sampler::cutoff sampler::find_cutoff(cutoff among, std::size_t count, double share) {
-  std::fill(bucket_count_.begin(), bucket_count_.end(), 0U);
+/// The last of the fewest entries that hold `share` (below 1) of the mass. Finds the bucket of probabilities
+/// where the limit falls, and sorts that bucket only.
+sampler::cutoff sampler::find_cutoff(double share) {
   std::fill(bucket_mass_.begin(), bucket_mass_.end(), 0.0);
-  for (token_id id = 0; id < scratch_.size(); ++id) {
-    const auto p = scratch_[id];
-    if (p == 0 || !among.keeps(p, id)) continue;
-    const auto bucket = bucket_of(p);
-    ++bucket_count_[bucket];
-    bucket_mass_[bucket] += static_cast<double>(p);
+  for (const auto p : scratch_) {
+    if (p == 0) continue;
+    bucket_mass_[bucket_of(p)] += static_cast<double>(p);
   }
   double mass = 0;
   for (auto bucket = bucket_total; bucket-- > 0;) mass += bucket_mass_[bucket];
-  const auto wanted = share < 1.0 ? share * mass : std::numeric_limits<double>::infinity();
+  const auto wanted = share * mass;
 
-  std::size_t above_count = 0;
   double above_mass = 0;
   auto bucket = bucket_total - 1;
-  while (above_count + bucket_count_[bucket] < count && above_mass + bucket_mass_[bucket] < wanted) {
-    if (bucket == 0) return among;  // the limits are beyond all that is there
-    above_count += bucket_count_[bucket];
+  while (above_mass + bucket_mass_[bucket] < wanted) {
+    if (bucket == 0) return {0.0F, scratch_.size()};  // the limit is beyond all that is there
     above_mass += bucket_mass_[bucket];
     --bucket;
   }
 
   order_.clear();
-  for (token_id id = 0; id < scratch_.size(); ++id) {
-    const auto p = scratch_[id];
-    if (p != 0 && bucket_of(p) == bucket && among.keeps(p, id)) order_.push_back(id);
-  }
+  for (std::size_t i = 0; i < scratch_.size(); ++i)
+    if (scratch_[i] != 0 && bucket_of(scratch_[i]) == bucket) order_.push_back(static_cast<token_id>(i));
   std::sort(order_.begin(), order_.end(), [this](token_id a, token_id b) {
     return scratch_[a] > scratch_[b] || (scratch_[a] == scratch_[b] && a < b);
   });
-  auto last = among;
-  for (const auto id : order_) {
-    last = {scratch_[id], id};
-    above_mass += static_cast<double>(scratch_[id]);
-    if (++above_count >= count || above_mass >= wanted) break;
+  cutoff last{0.0F, scratch_.size()};
+  for (const auto i : order_) {
+    last = {scratch_[i], i};
+    above_mass += static_cast<double>(scratch_[i]);
+    if (above_mass >= wanted) break;
   }
   return last;
 }

@@ -1,8 +1,10 @@
 #pragma once
 
+#include "engine/candidate.hpp"
 #include "engine/error.hpp"
 #include "engine/model_config.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -44,18 +46,20 @@ struct token_filter {
 /// Refuses parameters out of the ranges above (NaN included) with a sentence that names the parameter.
 result<void> validate(const sampling_params& params, const model_config& config);
 
-/// True where the sampler would take the greatest logit as it is: greedy, and nothing changes the logits.
-bool takes_greatest(const sampling_params& params) noexcept;
+/// How many of the best logits decide the token: 1 for greedy, else top_k; 0 where all are needed, because
+/// they are changed first, or more than most_candidates may be chosen.
+std::size_t candidates_needed(const sampling_params& params) noexcept;
 
 /// Chooses a token from one row of logits. A pure function of its arguments: the random number comes from a
 /// counter-based generator keyed (seed, position), so a resumed sequence goes on as it would have.
 ///
 /// In this order: repetition penalty (prompt and completion: positive logits are divided by it, negative ones
 /// multiplied), frequency and presence penalty (completion only, subtracted), logit bias (added), the filter
-/// (what it does not allow is as if it were not there), temperature, top_k (the most likely k), top_p (the
-/// fewest most likely tokens that hold this share of what top_k left), min_p (tokens at least this fraction
-/// as likely as the most likely one). Among equals the smaller id counts as more likely. Greedy (temperature
-/// below 1e-5, or top_k 1) takes the most likely after penalties and bias.
+/// (what it does not allow is as if it were not there), top_k (the k greatest logits), temperature, top_p
+/// (the fewest most likely tokens that hold this share of what top_k left), min_p (tokens at least this
+/// fraction as likely as the most likely one). Among equals the smaller id counts as more likely. Greedy
+/// (temperature below 1e-5, or top_k 1) takes the most likely after penalties and bias. Nothing that top_k
+/// leaves out takes part in any sum: the k greatest logits alone decide.
 ///
 /// Reuses scratch memory: one sampler a thread.
 class sampler {
@@ -71,27 +75,32 @@ class sampler {
                                std::uint64_t position, std::uint32_t top_logprobs, bool want_logprob,
                                const token_filter& filter = {});
 
+  /// The same token from the candidates_needed(params) greatest logits alone, the best first (of equals the
+  /// smaller id). All, but for negative infinity behind others, must be finite; not empty.
+  token_id sample(std::span<const candidate> best, const sampling_params& params, std::uint64_t position);
+
  private:
-  /// The last token kept, in the order of falling probability and rising ids.
+  /// The last entry of scratch_ kept, in the order of falling probability and rising ids.
   struct cutoff {
     float probability;
-    token_id id;
-    bool keeps(float p, token_id i) const noexcept {
-      return p > probability || (p == probability && i <= id);
+    std::size_t index;
+    bool keeps(float p, std::size_t i) const noexcept {
+      return p > probability || (p == probability && i <= index);
     }
   };
 
   void apply_penalties(const sampling_params& params, std::span<const token_id> history,
                        std::size_t generated);
   void apply_filter(const token_filter& filter);
-  cutoff find_cutoff(cutoff among, std::size_t count, double share);
+  void keep_greatest(std::size_t count);
+  cutoff find_cutoff(double share);
   token_id draw(const sampling_params& params, std::uint64_t position);
   void add_logprobs(std::span<const float> logits, std::uint32_t top_logprobs, sampled_token& out);
 
   std::vector<float> kept_;      ///< logits of the filter's `also`
-  std::vector<float> scratch_;   ///< [vocabulary_size] logits, then probabilities
-  std::vector<token_id> order_;  ///< the history sorted, or tokens of one bucket
-  std::vector<std::uint32_t> bucket_count_;
+  std::vector<float> scratch_;   ///< logits, then probabilities: of all tokens, or of those in ids_
+  std::vector<token_id> ids_;    ///< rising; empty: scratch_ has an entry for every token
+  std::vector<token_id> order_;  ///< the history sorted, or entries of one bucket
   std::vector<double> bucket_mass_;
 };
 

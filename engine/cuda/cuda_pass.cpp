@@ -13,6 +13,8 @@ namespace bitnet::engine::cuda {
 
 namespace {
 
+using kernels::cuda::choice;
+using kernels::cuda::choices_a_row;
 using kernels::cuda::norm_input;
 using kernels::cuda::product_output;
 using kernels::cuda::weight_format;
@@ -40,6 +42,20 @@ int opened(int device) {
   return device;
 }
 
+static_assert(most_candidates == choices_a_row);
+
+/// Where the choices begin in the results: behind the rows' flags, aligned.
+std::size_t choices_at(const pass_limits& limits) noexcept {
+  return kernels::cuda::round_up(limits.rows, sizeof(choice) / sizeof(std::int32_t));
+}
+std::size_t result_words_of(const pass_limits& limits, std::size_t choices) noexcept {
+  return choices_at(limits) + choices * (sizeof(choice) / sizeof(std::int32_t));
+}
+/// Choices of each logits row.
+std::size_t choices_of(const step_shape& shape) noexcept {
+  return shape.selects ? choices_a_row : 1;
+}
+
 /// No more scratch than the largest pass can use, and at least one tile's.
 std::size_t scratch_floats(const model_config& c, const step_layout& layout, std::size_t most_bytes) {
   const auto largest = layout.most_tiles * least_scratch_floats(c);
@@ -57,6 +73,8 @@ cuda_pass::cuda_pass(const model_weights& weights, const pass_limits& limits, in
       options_(options),
       layout_(config_, limits),
       score_floats_(scratch_floats(config_, layout_, options.score_bytes)),
+      candidates_(limits.logits_rows * most_candidates),
+      candidates_of_row_(limits.logits_rows),
       chunk_failed_(limits.chunks) {
   weights_ = upload(weights, memory_, stream_);
   const auto& c = config_;
@@ -72,9 +90,12 @@ cuda_pass::cuda_pass(const model_weights& weights, const pass_limits& limits, in
   if (head_format_ == kernels::head_matrix::format::f16)
     at_.head_floats = memory_.take<float>(limits.logits_rows * c.embedding_length);
   at_.logits = memory_.take<float>(limits.logits_rows * c.vocabulary_size);
-  at_.results = memory_.take<std::int32_t>(limits.rows + limits.logits_rows);
+  at_.selection = memory_.take<std::uint64_t>(
+      limits.logits_rows * kernels::cuda::selection_slices(c.vocabulary_size) * choices_a_row);
+  const auto result_words = result_words_of(limits, limits.logits_rows * choices_a_row);
+  at_.results = memory_.take<std::int32_t>(result_words);
   description_ = kernels::cuda::pinned_buffer(layout_.words * sizeof(std::int32_t));
-  results_ = kernels::cuda::pinned_buffer((limits.rows + limits.logits_rows) * sizeof(std::int32_t));
+  results_ = kernels::cuda::pinned_buffer(result_words * sizeof(std::int32_t));
   logits_ = kernels::cuda::pinned_buffer(limits.logits_rows * c.vocabulary_size * sizeof(float));
 }
 
@@ -115,22 +136,19 @@ forward_status cuda_pass::run(std::span<const batch_chunk> chunks, struct progre
     launch_decode(shape);
   else
     launch(shape);
-  const auto result_words = limits_.rows + shape.logits_rows;
+  const auto result_words = result_words_of(limits_, shape.logits_rows * choices_of(shape));
   stream_.copy_to_host(results_.as<std::int32_t>(), at_.results, result_words * sizeof(std::int32_t));
   fetch_logits(chunks, false);
   if (!wait(progress)) return forward_status::cancelled;
 
   const auto* const row_failed = results_.as<std::int32_t>();
   std::size_t row = 0;
-  bool without_answer = false;
-  for (std::size_t c = 0, index = 0; c < chunks.size(); ++c) {
+  for (std::size_t c = 0; c < chunks.size(); ++c) {
     const auto count = chunks[c].tokens.size();
     chunk_failed_[c] = std::any_of(row_failed + row, row_failed + row + count, [](auto f) { return f != 0; });
     row += count;
-    for (std::size_t i = 0; i < chunks[c].logits; ++i, ++index)
-      without_answer = without_answer || (chunks[c].greedy && !greatest(index));
   }
-  if (without_answer) {
+  if (!take_candidates(chunks, shape)) {
     fetch_logits(chunks, true);
     stream_.wait();
   }
@@ -139,14 +157,35 @@ forward_status cuda_pass::run(std::span<const batch_chunk> chunks, struct progre
   return forward_status::complete;
 }
 
-/// Copies the logits that the host will want: of chunks that are not greedy, or, in a second go, of greedy
-/// ones whose greatest logit could not be found.
-void cuda_pass::fetch_logits(std::span<const batch_chunk> chunks, bool greedy_without_answer) {
+/// False where a row gives no choice: whoever asked for candidates then gets all its logits.
+bool cuda_pass::take_candidates(std::span<const batch_chunk> chunks, const step_shape& shape) {
+  const auto width = choices_of(shape);
+  const auto* choices = reinterpret_cast<const choice*>(results_.as<std::int32_t>() + choices_at(limits_));
+  bool all = true;
+  std::size_t index = 0;
+  for (const auto& chunk : chunks) {
+    const auto wanted = std::min<std::size_t>({chunk.candidates, width, config_.vocabulary_size});
+    for (std::size_t i = 0; i < chunk.logits; ++i, ++index, choices += width) {
+      const auto count = choices->token < 0 ? 0 : wanted;
+      candidates_of_row_[index] = count;
+      for (std::size_t n = 0; n < count; ++n)
+        candidates_[index * most_candidates + n] = {static_cast<token_id>(choices[n].token),
+                                                    choices[n].value};
+      all = all && count == wanted;
+    }
+  }
+  return all;
+}
+
+/// Copies the logits that the host will want: of chunks that want all, or, in a second go, of rows that gave
+/// no choice.
+void cuda_pass::fetch_logits(std::span<const batch_chunk> chunks, bool without_choice) {
   const auto size = std::size_t{config_.vocabulary_size};
   std::size_t index = 0;
   for (const auto& chunk : chunks) {
     for (std::size_t i = 0; i < chunk.logits; ++i, ++index) {
-      const bool wanted = greedy_without_answer ? chunk.greedy && !greatest(index) : !chunk.greedy;
+      const bool wanted =
+          without_choice ? chunk.candidates != 0 && candidates_of_row_[index] == 0 : chunk.candidates == 0;
       if (wanted)
         stream_.copy_to_host(logits_.as<float>() + index * size, at_.logits + index * size,
                              size * sizeof(float));
@@ -182,16 +221,14 @@ std::span<float> cuda_pass::logits(std::size_t index) noexcept {
   return {logits_.as<float>() + index * config_.vocabulary_size, config_.vocabulary_size};
 }
 
-std::optional<token_id> cuda_pass::greatest(std::size_t index) const noexcept {
-  const auto token = results_.as<std::int32_t>()[limits_.rows + index];
-  if (token < 0) return std::nullopt;
-  return static_cast<token_id>(token);
+std::span<const candidate> cuda_pass::candidates(std::size_t index) const noexcept {
+  return {candidates_.data() + index * most_candidates, candidates_of_row_[index]};
 }
 
 /// Launches kernel by kernel the first time, so that the driver has loaded the kernels before they are
 /// recorded: loading may have to wait for the device, which a recording must not.
 void cuda_pass::launch_decode(const step_shape& shape) {
-  const std::pair key{shape.rows, shape.most_blocks};
+  const std::tuple key{shape.rows, shape.most_blocks, shape.selects};
   const auto known = graphs_.find(key);
   if (known == graphs_.end()) {
     if (graphs_.size() < most_graphs) graphs_.emplace(key, std::nullopt);
@@ -319,8 +356,12 @@ void cuda_pass::launch_head(const step_shape& shape) {
   else
     kernels::cuda::multiply_f16(weights_.head_f16, vocabulary, d, at_.head_floats, d, shape.logits_rows,
                                 at_.logits, vocabulary, on);
-  kernels::cuda::choose_greatest(at_.logits, vocabulary, vocabulary, shape.logits_rows,
-                                 at_.results + limits_.rows, on);
+  auto* const choices = reinterpret_cast<choice*>(at_.results + choices_at(limits_));
+  if (shape.selects)
+    kernels::cuda::choose_best(at_.logits, vocabulary, vocabulary, shape.logits_rows, at_.selection, choices,
+                               on);
+  else
+    kernels::cuda::choose_greatest(at_.logits, vocabulary, vocabulary, shape.logits_rows, choices, on);
 }
 
 /// Leaves everything on the device to the end of the process: giving it back would wait for ever on a kernel

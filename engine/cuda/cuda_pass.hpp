@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 namespace bitnet::engine::cuda {
@@ -26,7 +26,7 @@ class cuda_pass final : public device_pass {
 
   forward_status forward(std::span<const batch_chunk> chunks, kv_cache& cache, progress& progress) override;
   std::span<float> logits(std::size_t index) noexcept override;
-  std::optional<token_id> greatest(std::size_t index) const noexcept override;
+  std::span<const candidate> candidates(std::size_t index) const noexcept override;
   bool failed(std::size_t chunk) const noexcept override { return chunk_failed_[chunk] != 0; }
 
  private:
@@ -41,7 +41,8 @@ class cuda_pass final : public device_pass {
   kernels::cuda::qkv_view qkv() const noexcept;
   kernels::cuda::kv_view kv() const noexcept;
   void launch_decode(const step_shape& shape);
-  void fetch_logits(std::span<const batch_chunk> chunks, bool greedy_without_answer);
+  void fetch_logits(std::span<const batch_chunk> chunks, bool without_choice);
+  bool take_candidates(std::span<const batch_chunk> chunks, const step_shape& shape);
   bool wait(progress& progress);
   void abandon() noexcept;
 
@@ -56,9 +57,10 @@ class cuda_pass final : public device_pass {
     float* scales = nullptr;             ///< [rows]
     std::int32_t* sums = nullptr;        ///< [rows]
     float* scores = nullptr;
-    float* head_floats = nullptr;     ///< [logits rows][embedding_length], with an f16 head
-    float* logits = nullptr;          ///< [logits rows][vocabulary_size]
-    std::int32_t* results = nullptr;  ///< [rows] failed, then [logits rows] greatest
+    float* head_floats = nullptr;        ///< [logits rows][embedding_length], with an f16 head
+    float* logits = nullptr;             ///< [logits rows][vocabulary_size]
+    std::uint64_t* selection = nullptr;  ///< scratch of choose_best
+    std::int32_t* results = nullptr;     ///< [rows] failed, then choices: one a logits row, or choices_a_row
   };
 
   const model_config& config_;
@@ -76,8 +78,10 @@ class cuda_pass final : public device_pass {
   kernels::cuda::pinned_buffer description_;
   kernels::cuda::pinned_buffer results_;
   kernels::cuda::pinned_buffer logits_;
-  /// Decode steps by (rows, blocks of the longest sequence); empty until the shape comes again.
-  std::map<std::pair<std::size_t, std::size_t>, std::optional<kernels::cuda::graph>> graphs_;
+  /// Decode steps by (rows, blocks of the longest sequence, selects); empty until the shape comes again.
+  std::map<std::tuple<std::size_t, std::size_t, bool>, std::optional<kernels::cuda::graph>> graphs_;
+  std::vector<candidate> candidates_;           ///< [logits rows][most_candidates]
+  std::vector<std::size_t> candidates_of_row_;  ///< so many there are
   std::vector<std::uint8_t> chunk_failed_;
 };
 

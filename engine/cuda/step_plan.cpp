@@ -49,6 +49,8 @@ step_shape describe_step(std::span<const batch_chunk> batch, const model_config&
   step_shape shape;
   shape.decodes = std::all_of(batch.begin(), batch.end(),
                               [](const auto& c) { return c.tokens.size() == 1 && c.logits == 1; });
+  shape.selects = std::any_of(batch.begin(), batch.end(),
+                              [](const auto& c) { return c.logits != 0 && c.candidates > 1; });
   const bool single =
       std::all_of(batch.begin(), batch.end(), [](const auto& c) { return c.tokens.size() == 1; });
   shape.tile = single ? tile_size::decode : tile_size::prefill;

@@ -34,6 +34,7 @@ struct step_shape {
   std::size_t most_blocks = 0;  ///< of the longest sequence, rounded up to a power of two
   kernels::cuda::tile_size tile = kernels::cuda::tile_size::decode;
   bool decodes = false;  ///< one token a chunk, and each wants logits
+  bool selects = false;  ///< some chunk wants more candidates than the greatest
   std::size_t used_words = 0;
 
   friend bool operator==(const step_shape&, const step_shape&) = default;

@@ -126,9 +126,30 @@ struct attention_args {
 /// at once, then softmax and values along the sequence.
 void attend(const attention_args& args, void* stream);
 
-/// tokens[i] = the greatest of logits[i * stride ...] (the first of equals), or -1 where one is NaN or
-/// +infinity.
+/// A token that was chosen, and its logit; -1: none.
+struct choice {
+  std::int32_t token = -1;
+  float value = 0;
+};
+
+/// choices[i] = the greatest of logits[i * stride ...] (the first of equals); none where one is NaN or
+/// positive infinity, or all are negative infinity.
 void choose_greatest(const float* logits, std::size_t stride, std::size_t vocabulary, std::size_t count,
-                     std::int32_t* tokens, void* stream);
+                     choice* choices, void* stream);
+
+/// So many are selected of a row.
+inline constexpr std::size_t choices_a_row = 64;
+/// Logits of a row that one block selects from.
+inline constexpr std::size_t selection_slice = 2048;
+constexpr std::size_t selection_slices(std::size_t vocabulary) noexcept {
+  return (vocabulary + selection_slice - 1) / selection_slice;
+}
+
+/// choices[i * choices_a_row ...] = the greatest logits of row i in falling order, of equals the smaller
+/// token first; none behind the last of the vocabulary. The first is as choose_greatest has it; where it is
+/// none, the others mean nothing. `scratch`: [count][selection_slices(vocabulary)][choices_a_row]. Two
+/// launches.
+void choose_best(const float* logits, std::size_t stride, std::size_t vocabulary, std::size_t count,
+                 std::uint64_t* scratch, choice* choices, void* stream);
 
 }  // namespace bitnet::kernels::cuda

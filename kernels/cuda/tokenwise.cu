@@ -1,4 +1,4 @@
-// The operators that go token by token: embedding, norms with quantisation, rotation, greedy choice.
+// The operators that go token by token: embedding, norms with quantisation, rotation.
 
 #include "kernels/cuda/exponential.cuh"
 #include "kernels/cuda/layout.hpp"
@@ -10,7 +10,6 @@ namespace bitnet::kernels::cuda {
 namespace {
 
 constexpr int norm_threads = 256;
-constexpr int choice_threads = 512;
 constexpr std::uint32_t all_lanes = 0xFFFFFFFFU;
 
 /// Combines a value of every thread; the result is everybody's. `shared` holds one value a warp. The order of
@@ -174,46 +173,6 @@ __global__ void rotate_rows(rope_args a) {
     kv[value_offset(i / dim, i % dim, slot, kv_heads, dim)] = half_bits_from_float(v[i]);
 }
 
-/// A candidate; the greater value wins, then the smaller token.
-struct choice {
-  float value;
-  std::int32_t token;
-};
-
-__global__ void __launch_bounds__(choice_threads)
-    choose_rows(const float* logits, std::size_t stride, int vocabulary, std::int32_t* tokens) {
-  __shared__ choice best_of_warp[choice_threads / warp_lanes];
-  __shared__ std::int32_t broken_of_warp[choice_threads / warp_lanes];
-  const float* const row = logits + blockIdx.x * stride;
-  const auto better = [](const choice& a, const choice& b) {
-    return a.value > b.value || (a.value == b.value && a.token < b.token) ? a : b;
-  };
-  choice best{__uint_as_float(0xFF800000U), vocabulary};
-  std::int32_t broken = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < vocabulary; i += choice_threads) {
-    const float v = row[i];
-    if (!(v < __uint_as_float(0x7F800000U))) broken = 1;  // NaN or +infinity
-    best = better(best, choice{v, i});
-  }
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const choice other{__shfl_xor_sync(all_lanes, best.value, distance),
-                       __shfl_xor_sync(all_lanes, best.token, distance)};
-    best = better(best, other);
-    broken |= __shfl_xor_sync(all_lanes, broken, distance);
-  }
-  if (threadIdx.x % warp_lanes == 0) {
-    best_of_warp[threadIdx.x / warp_lanes] = best;
-    broken_of_warp[threadIdx.x / warp_lanes] = broken;
-  }
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (unsigned i = 1; i < choice_threads / warp_lanes; ++i) {
-    best = better(best, best_of_warp[i]);
-    broken |= broken_of_warp[i];
-  }
-  tokens[blockIdx.x] = broken != 0 ? -1 : best.token;
-}
-
 }  // namespace
 
 void embed(const void* table, bool f16, std::size_t cols, const std::int32_t* tokens, std::size_t count,
@@ -241,12 +200,6 @@ void normalise(const norm_args& args, std::size_t count, void* stream) {
 
 void rotate_and_store(const rope_args& args, std::size_t rows, void* stream) {
   launch(rotate_rows, dim3(static_cast<unsigned>(rows)), dim3(256), stream, args);
-}
-
-void choose_greatest(const float* logits, std::size_t stride, std::size_t vocabulary, std::size_t count,
-                     std::int32_t* tokens, void* stream) {
-  launch(choose_rows, dim3(static_cast<unsigned>(count)), dim3(choice_threads), stream, logits, stride,
-         static_cast<int>(vocabulary), tokens);
 }
 
 }  // namespace bitnet::kernels::cuda

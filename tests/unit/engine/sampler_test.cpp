@@ -142,6 +142,82 @@ BOOST_AUTO_TEST_CASE(equals_at_the_edge_of_top_k_are_taken_from_the_smaller_ids)
   BOOST_TEST(counts[3] + counts[4] + counts[5] == 0);
 }
 
+namespace {
+
+/// The greatest `count`, as a device would hand them over.
+std::vector<engine::candidate> best_of(const std::vector<float>& logits, std::size_t count) {
+  std::vector<engine::candidate> all;
+  for (token_id id = 0; id < logits.size(); ++id) all.push_back({id, logits[id]});
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.logit > b.logit; });
+  all.resize(std::min(all.size(), count));
+  return all;
+}
+
+/// Rows with many equals, with zeros of both signs, with tokens that cannot be chosen, and with logits so far
+/// apart that most have no probability.
+std::vector<std::vector<float>> rows_of_logits(std::size_t vocabulary) {
+  std::uint32_t x = 7;
+  const auto random = [&x] {
+    x = x * 1664525U + 1013904223U;
+    return static_cast<float>(x >> 16U) / 65536.0F - 0.5F;
+  };
+  std::vector<std::vector<float>> rows(5, std::vector<float>(vocabulary));
+  for (std::size_t i = 0; i < vocabulary; ++i) {
+    rows[0][i] = 20 * random();
+    rows[1][i] = std::round(6 * random());
+    rows[2][i] = i % 3 == 0 ? 4 * random() : -infinity;
+    rows[3][i] = 1e30F * random();
+    rows[4][i] = 1e-7F * random();  // all probabilities are about equal: logits decide who is among the best
+  }
+  rows[2][0] = 0;
+  return rows;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(candidates_give_the_token_that_all_logits_give) {
+  for (const std::size_t vocabulary : {1, 5, 64, 3000}) {
+    engine::sampler s(vocabulary);
+    for (const auto& logits : rows_of_logits(vocabulary)) {
+      for (const std::uint32_t top_k : {1, 2, 7, 64}) {
+        for (const auto temperature : {0.0F, 0.4F, 2.0F}) {
+          for (const auto top_p : {1.0F, 0.8F}) {
+            sampling_params params;
+            params.top_k = top_k;
+            params.temperature = temperature;
+            params.top_p = top_p;
+            params.min_p = top_k == 7 ? 0.1F : 0.0F;
+            params.seed = 17 * top_k;
+            const auto best = best_of(logits, engine::candidates_needed(params));
+            for (std::uint64_t position = 0; position < 20; ++position)
+              BOOST_REQUIRE(s.sample(best, params, position) ==
+                            s.sample(logits, params, {}, 0, position, 0, false).value().id);
+          }
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(candidates_do_where_nothing_else_is_asked_of_the_logits) {
+  sampling_params params;
+  BOOST_TEST(engine::candidates_needed(params) == 0U);  // drawn from all
+  BOOST_TEST(engine::candidates_needed(greedy()) == 1U);
+  params.top_k = 40;
+  BOOST_TEST(engine::candidates_needed(params) == 40U);
+  for (const auto change :
+       {+[](sampling_params& p) { p.top_k = 65; }, +[](sampling_params& p) { p.repetition_penalty = 1.1F; },
+        +[](sampling_params& p) { p.frequency_penalty = 0.1F; },
+        +[](sampling_params& p) { p.presence_penalty = 0.1F; },
+        +[](sampling_params& p) {
+          p.logit_bias = {{1, 1.0F}};
+        }}) {
+    auto changed = params;
+    change(changed);
+    BOOST_TEST(engine::candidates_needed(changed) == 0U);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(draws_follow_the_softmax_at_every_temperature) {
   for (const auto temperature : {0.3F, 0.7F, 1.0F, 2.0F}) {
     sampling_params params;

@@ -8,9 +8,12 @@
 #include "tests/unit/engine/generation_fixture.hpp"
 #include "tests/unit/kernels/cuda/device_array.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <span>
 
 namespace {
 
@@ -24,6 +27,18 @@ constexpr std::size_t blocks = 12;
 
 std::shared_ptr<engine::compute_device> first_device(const engine::cuda::cuda_options& options = {}) {
   return engine::cuda::make_cuda_device(kernels::cuda::list_devices().devices.front(), options);
+}
+
+void check_candidates(std::span<const engine::candidate> got, std::span<const float> logits,
+                      std::size_t wanted) {
+  std::vector<token_id> order(logits.size());
+  std::iota(order.begin(), order.end(), token_id{0});
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return logits[a] > logits[b]; });
+  BOOST_REQUIRE(got.size() == std::min(wanted, logits.size()));
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    BOOST_TEST(got[i].id == order[i]);
+    BOOST_TEST(got[i].logit == logits[order[i]]);
+  }
 }
 
 /// The same passes on both; all logits must have the same bits.
@@ -45,11 +60,11 @@ struct both {
       BOOST_TEST(device->failed(c) == host.failed(c));
       for (std::size_t i = 0; i < chunks[c].logits; ++i, ++index) {
         const auto expected = host.logits(index);
-        if (chunks[c].greedy) {
-          const auto greatest = std::max_element(expected.begin(), expected.end()) - expected.begin();
-          BOOST_TEST(device->greatest(index).value() == static_cast<token_id>(greatest));
+        if (chunks[c].candidates != 0) {
+          check_candidates(device->candidates(index), expected, chunks[c].candidates);
           continue;
         }
+        BOOST_TEST(device->candidates(index).empty());
         const auto got = device->logits(index);
         BOOST_TEST(std::memcmp(got.data(), expected.data(), expected.size_bytes()) == 0,
                    "logits " << index << " differ, the first are " << got[0] << " and " << expected[0]);
@@ -80,10 +95,10 @@ void check_mixed_passes(const engine::model_config& config, kernels::head_matrix
   const std::vector<engine::kv_block_id> second_blocks{4};
   b.run({{tokens(first, 0, 60), 0, first_blocks, 1}});
   b.run({{tokens(first, 60, 26), 60, first_blocks, 2}, {tokens(second, 0, 30), 0, second_blocks, 30}});
-  b.run({{tokens(first, 86, 1), 86, first_blocks, 1}, {tokens(second, 30, 1), 30, second_blocks, 1, true}});
-  b.run({{tokens(first, 87, 1), 87, first_blocks, 1}, {tokens(second, 31, 1), 31, second_blocks, 1}});
-  b.run({{tokens(first, 88, 1), 88, first_blocks, 1}});
-  b.run({{tokens(first, 89, 1), 89, first_blocks, 1, true}});
+  b.run({{tokens(first, 86, 1), 86, first_blocks, 1}, {tokens(second, 30, 1), 30, second_blocks, 1, 1}});
+  b.run({{tokens(first, 87, 1), 87, first_blocks, 1}, {tokens(second, 31, 1), 31, second_blocks, 1, 40}});
+  b.run({{tokens(first, 88, 1), 88, first_blocks, 1, 64}});
+  b.run({{tokens(first, 89, 1), 89, first_blocks, 1, 1}});
 }
 
 }  // namespace
@@ -115,17 +130,18 @@ BOOST_AUTO_TEST_CASE(a_broken_sequence_fails_alone, *needs_device()) {
   const std::vector<engine::kv_block_id> first{0};
   const std::vector<engine::kv_block_id> second{1};
   // Weights that give NaN from the last norm on break every row, on both alike.
-  b.run({{prompt, 0, first, 1}, {prompt, 0, second, 1, true}});
+  b.run({{prompt, 0, first, 1}, {prompt, 0, second, 1, 1}});
   model->weights->output_norm[0] = std::numeric_limits<float>::quiet_NaN();
   both broken(*model);
-  broken.host.forward(std::vector<batch_chunk>{{prompt, 0, first, 1, true}}, broken.host_cache,
-                      broken.progress);
-  broken.device->forward(std::vector<batch_chunk>{{prompt, 0, first, 1, true}}, broken.device_cache,
-                         broken.progress);
-  BOOST_TEST(broken.host.failed(0));
-  BOOST_TEST(broken.device->failed(0));
-  BOOST_TEST(!broken.device->greatest(0).has_value());
-  BOOST_TEST(std::isnan(broken.device->logits(0)[0]));
+  for (const std::size_t candidates : {1, 5}) {
+    const std::vector<batch_chunk> chunks{{prompt, 0, first, 1, candidates}};
+    broken.host.forward(chunks, broken.host_cache, broken.progress);
+    broken.device->forward(chunks, broken.device_cache, broken.progress);
+    BOOST_TEST(broken.host.failed(0));
+    BOOST_TEST(broken.device->failed(0));
+    BOOST_TEST(broken.device->candidates(0).empty());
+    BOOST_TEST(std::isnan(broken.device->logits(0)[0]));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_cancelled_pass_says_so, *needs_device()) {
@@ -142,8 +158,8 @@ BOOST_AUTO_TEST_CASE(a_cancelled_pass_says_so, *needs_device()) {
 
 namespace {
 
-/// Three prompts through the batching loop: one greedy, two drawn, so that logits are fetched for some rows
-/// only.
+/// Four prompts through the batching loop: one greedy, two drawn from all tokens, one from the best 20, so
+/// that logits are fetched for some rows only.
 tests::outcomes generate(std::shared_ptr<engine::compute_device> device, std::uint64_t& hash) {
   engine::generation_options options;
   options.device = std::move(device);
@@ -155,6 +171,10 @@ tests::outcomes generate(std::shared_ptr<engine::compute_device> device, std::ui
   BOOST_REQUIRE(loop->submit(tests::request_of(1, 30, 6)).has_value());
   BOOST_REQUIRE(loop->submit(tests::request_of(2, 7, 9, 0.9F)).has_value());
   BOOST_REQUIRE(loop->submit(tests::request_of(3, 40, 5, 0.7F)).has_value());
+  auto best = tests::request_of(4, 12, 20, 1.5F);
+  best.sampling.top_k = 20;
+  best.sampling.top_p = 0.9F;
+  BOOST_REQUIRE(loop->submit(best).has_value());
   return tests::run_until_idle(*loop);
 }
 

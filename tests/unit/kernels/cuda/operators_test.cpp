@@ -295,21 +295,6 @@ BOOST_AUTO_TEST_CASE(embeddings_are_copied_or_widened, *needs_device()) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(the_greatest_logit_is_the_first_of_equals, *needs_device()) {
-  constexpr std::size_t vocabulary = 1500;
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  std::vector<float> logits(6 * vocabulary, -2.0F);
-  logits[700] = logits[900] = 5.0F;                // 0: 700
-  logits[1 * vocabulary + vocabulary - 1] = 1.0F;  // 1: the last
-  std::fill_n(logits.begin() + 2 * vocabulary, vocabulary, -infinity);
-  logits[3 * vocabulary + 11] = std::nanf("");  // 3: none
-  logits[4 * vocabulary + 12] = infinity;       // 4: none
-  const device_array<float> values(logits);     // 5: all equal
-  const device_array<std::int32_t> tokens(6);
-  choose_greatest(values.get(), vocabulary, vocabulary, 6, tokens.get(), tests::test_stream().handle());
-  BOOST_TEST((tokens.read() == std::vector<std::int32_t>{700, 1499, 0, -1, -1, 0}));
-}
-
 namespace {
 
 struct attention_shape {
