@@ -55,20 +55,20 @@ std::optional<std::string> device_loss::why() const {
   return why_;
 }
 
-inference_backend on_device(inference_backend backend, std::shared_ptr<engine::compute_device> device,
-                            std::shared_ptr<device_loss> loss) {
-  if (!loss) loss = std::make_shared<device_loss>();
+inference_backend on_devices(inference_backend backend, std::vector<engine_device> devices) {
   backend.check_room = nullptr;  // the KV cache is the device's
-  backend.create_engine =
-      [create = std::move(backend.create_engine), device = std::move(device), loss](
-          std::shared_ptr<const engine::model> model,
-          const engine::generation_options& options) -> engine::result<std::unique_ptr<inference_engine>> {
-    if (auto why = loss->why()) return engine::fail(engine::error_code::internal, std::move(*why));
+  for (const auto& one : devices) backend.devices.push_back(one.name);
+  backend.create_engine = [create = std::move(backend.create_engine), devices = std::move(devices)](
+                              std::shared_ptr<const engine::model> model,
+                              const engine::generation_options& options,
+                              std::size_t device) -> engine::result<std::unique_ptr<inference_engine>> {
+    const auto& on = devices.at(device);
+    if (auto why = on.loss->why()) return engine::fail(engine::error_code::internal, std::move(*why));
     auto chosen = options;
-    chosen.device = device;
-    auto created = create(std::move(model), chosen);
+    chosen.device = on.device;
+    auto created = create(std::move(model), chosen, device);
     if (!created) return created;
-    return std::make_unique<device_engine>(std::move(*created), loss);
+    return std::make_unique<device_engine>(std::move(*created), on.loss);
   };
   return backend;
 }

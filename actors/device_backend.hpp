@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace bitnet::actors {
 
@@ -21,10 +22,16 @@ class device_loss {
   std::optional<std::string> why_;
 };
 
-/// `backend` with engines on `device`. Where an engine loses the device (engine::device_lost), it notes that
-/// in `loss` and passes the exception on, which ends its worker; from then on no engine is created. `loss`
-/// may be null.
-inference_backend on_device(inference_backend backend, std::shared_ptr<engine::compute_device> device,
-                            std::shared_ptr<device_loss> loss);
+/// A device that engines of this process compute on.
+struct engine_device {
+  std::string name;  ///< "cuda:0"
+  std::shared_ptr<engine::compute_device> device;
+  std::shared_ptr<device_loss> loss = std::make_shared<device_loss>();
+};
+
+/// `backend` with an engine on each of `devices`. Where an engine loses its device (engine::device_lost), it
+/// notes that in `loss` and passes the exception on, which ends its worker; from then on no engine is created
+/// there.
+inference_backend on_devices(inference_backend backend, std::vector<engine_device> devices);
 
 }  // namespace bitnet::actors

@@ -81,6 +81,10 @@ class engine_watch {
   void forgive(steady_time now) noexcept { hang_.forgive(now); }
 
   std::optional<std::uint64_t> golden() const noexcept { return golden_; }
+  /// The hash that another worker found on the same weights; nothing where one is known here.
+  void expect(std::uint64_t golden) noexcept {
+    if (!golden_) golden_ = golden;
+  }
 
  private:
   struct ended {

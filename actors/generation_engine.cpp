@@ -24,7 +24,7 @@ inference_backend cpu_backend(bool faults) {
   };
   backend.check_room = engine::check_memory_to_serve;
   backend.create_engine = [faults](std::shared_ptr<const engine::model> model,
-                                   const engine::generation_options& options) {
+                                   const engine::generation_options& options, std::size_t) {
     return create_generation_engine(std::move(model), options,
                                     faults ? engine_faults::harmless : engine_faults::none);
   };

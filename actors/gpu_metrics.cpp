@@ -1,10 +1,20 @@
 #include "actors/gpu_metrics.hpp"
 
-#include "actors/gpu_watch.hpp"
-
+#include <algorithm>
 #include <string>
 
 namespace bitnet::actors {
+
+namespace {
+
+const gpu_use::device* find(std::span<const gpu_use::device> used, const gpu_reading& reading) {
+  const auto found = std::find_if(used.begin(), used.end(), [&](const auto& device) {
+    return same_pci_device(device.pci_bus_id, reading.pci_bus_id);
+  });
+  return found == used.end() ? nullptr : &*found;
+}
+
+}  // namespace
 
 std::vector<prometheus::MetricFamily> gpu_metrics::Collect() const {
   using prometheus::MetricType;
@@ -16,6 +26,7 @@ std::vector<prometheus::MetricFamily> gpu_metrics::Collect() const {
       if (!device.problem.empty()) continue;
       prometheus::ClientMetric metric;
       metric.label = {{"gpu", std::to_string(device.index)}, {"name", device.name}};
+      if (const auto* used = find(used_, device)) metric.label.push_back({"device", used->name});
       const auto value = static_cast<double>(figure(device));
       (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
       family.metric.push_back(std::move(metric));
@@ -39,11 +50,10 @@ std::vector<prometheus::MetricFamily> gpu_metrics::Collect() const {
   return families;
 }
 
-double gpu_memory_mb(const gpu_readings& readings, std::string_view pci_bus_id) {
+double gpu_memory_mb(const gpu_readings& readings, std::span<const gpu_use::device> used) {
   std::uint64_t bytes = 0;
   for (const auto& device : readings.devices)
-    if (pci_bus_id.empty() || same_pci_device(device.pci_bus_id, pci_bus_id))
-      bytes += device.memory_used_bytes;
+    if (used.empty() || find(used, device) != nullptr) bytes += device.memory_used_bytes;
   return static_cast<double>(bytes) / (1024 * 1024);
 }
 

@@ -1,28 +1,32 @@
 #pragma once
 
+#include "actors/gpu_watch.hpp"
 #include "actors/probes/gpu_monitor.hpp"
 
 #include <prometheus/collectable.h>
 #include <prometheus/metric_family.h>
 
 #include <memory>
-#include <string_view>
+#include <span>
 #include <utility>
 #include <vector>
 
 namespace bitnet::actors {
 
-/// Every GPU that NVML shows, for /metrics. Nothing while NVML has no answer.
+/// Every GPU that NVML shows, for /metrics; those that engines compute on with the engine's name for them.
+/// Nothing while NVML has no answer.
 class gpu_metrics final : public prometheus::Collectable {
  public:
-  explicit gpu_metrics(std::shared_ptr<const gpu_monitor> monitor) : monitor_(std::move(monitor)) {}
+  gpu_metrics(std::shared_ptr<const gpu_monitor> monitor, std::vector<gpu_use::device> used)
+      : monitor_(std::move(monitor)), used_(std::move(used)) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   std::shared_ptr<const gpu_monitor> monitor_;
+  std::vector<gpu_use::device> used_;
 };
 
-/// MiB in use on the device with this PCI bus id (on all, where empty).
-double gpu_memory_mb(const gpu_readings& readings, std::string_view pci_bus_id);
+/// MiB in use on these devices (on all, where there are none).
+double gpu_memory_mb(const gpu_readings& readings, std::span<const gpu_use::device> used);
 
 }  // namespace bitnet::actors

@@ -6,7 +6,7 @@ namespace bitnet::actors {
 
 void gpu_supervisor_state::tick() {
   const auto seen = options.gpu.monitor->observe();
-  const auto lost = options.gpu.lost ? options.gpu.lost() : std::nullopt;
+  const auto lost = options.gpu.lost ? options.gpu.lost() : std::vector<std::string>();
   auto report = watch->judge(seen, lost, self->clock().now());
   report.check_ns = static_cast<std::uint64_t>(seen.took.count());
   report.period_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(options.period).count());

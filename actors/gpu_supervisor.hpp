@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace bitnet::actors {
 
@@ -17,8 +18,9 @@ struct gpu_options {
   std::shared_ptr<const gpu_monitor> monitor;
   gpu_use use;
   gpu_watch_options watch;
-  /// Why the device is lost to this process, once it is (device_backend.hpp); empty: never.
-  std::function<std::optional<std::string>()> lost;
+  /// Why each device in use is lost to this process, empty where it is not (device_backend.hpp); empty: none
+  /// ever is.
+  std::function<std::vector<std::string>()> lost;
 };
 
 struct gpu_supervisor_options {

@@ -63,57 +63,107 @@ std::string slowdowns(std::uint64_t throttle_reasons) {
   return names;
 }
 
-component_report gpu_watch::judge(const gpu_observation& seen, const std::optional<std::string>& lost,
+gpu_watch::gpu_watch(gpu_use use, gpu_watch_options options)
+    : use_(std::move(use)),
+      options_(options),
+      states_(use_.devices.size(), device_state{memory_growth(options.growth), {}, {}, 0, {}}) {}
+
+component_report gpu_watch::judge(const gpu_observation& seen, const std::vector<std::string>& lost,
                                   steady_time now) {
-  if (lost) {
-    auto r = unhealthy(*lost);
+  if (!use_.wanted) return healthy("not used: engine.device=cpu");
+  if (use_.devices.empty()) return degraded(use_.why_not + "; the engine runs on the CPU");
+  std::vector<component_report> reports;
+  for (std::size_t i = 0; i < use_.devices.size(); ++i) reports.push_back(judge_one(i, seen, lost, now));
+  return combine(reports);
+}
+
+component_report gpu_watch::combine(const std::vector<component_report>& reports) const {
+  const auto& first = reports.front();
+  const bool alike = std::all_of(reports.begin(), reports.end(), [&](const auto& r) {
+    return r.status == first.status && r.message == first.message;
+  });
+  if (reports.size() == 1) return first;
+  if (alike && first.status != health_status::healthy) {
+    auto all = first;
+    all.message = fmt::format("all {} GPUs: {}", reports.size(), first.message);
+    return all;
+  }
+  const auto count = [&](health_status status) {
+    return static_cast<std::size_t>(
+        std::count_if(reports.begin(), reports.end(), [&](const auto& r) { return r.status == status; }));
+  };
+  const auto sound = count(health_status::healthy);
+  std::string list;
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    if (sound != reports.size() && reports[i].status == health_status::healthy) continue;
+    list += fmt::format("{}{}: {}", list.empty() ? "" : "; ", use_.devices[i].name, reports[i].message);
+  }
+  if (sound == reports.size()) return healthy(std::move(list));
+  list = fmt::format("{} of {} GPUs: {}", reports.size() - sound, reports.size(), list);
+  if (count(health_status::unhealthy) < reports.size()) return degraded(std::move(list));
+  auto all = unhealthy(std::move(list));
+  all.cannot_heal = std::all_of(reports.begin(), reports.end(), [](const auto& r) { return r.cannot_heal; });
+  return all;
+}
+
+component_report gpu_watch::judge_one(std::size_t index, const gpu_observation& seen,
+                                      const std::vector<std::string>& lost, steady_time now) {
+  const auto& id = use_.devices[index].pci_bus_id;
+  if (index < lost.size() && !lost[index].empty()) {
+    auto r = unhealthy(lost[index]);
     r.cannot_heal = true;
     return r;
   }
-  if (!use_.wanted) return healthy("not used: engine.device=cpu");
-  if (use_.pci_bus_id.empty()) return degraded(use_.why_not + "; the engine runs on the CPU");
   if (seen.waiting && *seen.waiting > options_.deadline)
     return unhealthy(fmt::format("{} has not answered for {:.1f} s", seen.waiting_for,
                                  std::chrono::duration<double>(*seen.waiting).count()));
-  if (seen.canary_failure) return unhealthy("the canary kernel failed: " + *seen.canary_failure);
+  if (index < seen.canary_failures.size() && !seen.canary_failures[index].empty())
+    return unhealthy("the canary kernel failed: " + seen.canary_failures[index]);
   if (!seen.read) return degraded("not watched yet: waiting for NVML");
   if (seen.readings.devices.empty())
     return degraded("in use, but it cannot be watched: " + seen.readings.problem);
-  for (const auto& device : seen.readings.devices)
-    if (device.lost || same_pci_device(device.pci_bus_id, use_.pci_bus_id)) return judge_device(device, now);
-  return unhealthy(fmt::format("the device {} is not there any more", use_.pci_bus_id));
+  const auto& found = seen.readings.devices;
+  auto reading = std::find_if(found.begin(), found.end(),
+                              [&](const auto& d) { return same_pci_device(d.pci_bus_id, id); });
+  // One that was lost from the start never told its bus id.
+  if (reading == found.end())
+    reading = std::find_if(found.begin(), found.end(),
+                           [](const auto& d) { return d.lost && d.pci_bus_id.empty(); });
+  if (reading == found.end()) return unhealthy(fmt::format("the device {} is not there any more", id));
+  return judge_reading(states_[index], *reading, now);
 }
 
-component_report gpu_watch::judge_device(const gpu_reading& device, steady_time now) {
+component_report gpu_watch::judge_reading(device_state& state, const gpu_reading& device,
+                                          steady_time now) const {
   if (device.lost) return unhealthy("the GPU is lost: " + device.problem);
   if (!device.problem.empty()) return unhealthy("NVML cannot read the GPU: " + device.problem);
-  if (device.xid_events != xid_events_) {
-    xid_events_ = device.xid_events;
-    last_xid_at_ = now;
+  if (device.xid_events != state.xid_events) {
+    state.xid_events = device.xid_events;
+    state.last_xid_at = now;
   }
-  if (last_xid_at_ && device.last_xid == xid_off_the_bus)
+  if (state.last_xid_at && device.last_xid == xid_off_the_bus)
     return unhealthy(fmt::format("Xid {}: the GPU has fallen off the bus", device.last_xid));
-  if (!first_ecc_errors_) first_ecc_errors_ = device.uncorrected_ecc_errors;
+  if (!state.first_ecc_errors) state.first_ecc_errors = device.uncorrected_ecc_errors;
   const auto slow = slowdowns(device.throttle_reasons);
   if (slow.empty())
-    throttled_since_.reset();
-  else if (!throttled_since_)
-    throttled_since_ = now;
-  const auto full_in =
-      growth_.update(now, device.memory_used_bytes, device.memory_total_bytes - device.memory_used_bytes);
+    state.throttled_since.reset();
+  else if (!state.throttled_since)
+    state.throttled_since = now;
+  const auto full_in = state.growth.update(now, device.memory_used_bytes,
+                                           device.memory_total_bytes - device.memory_used_bytes);
 
   const auto figures = fmt::format("{}: {} of {} MiB in use, {} % busy, {} degrees", device.name,
                                    device.memory_used_bytes >> 20, device.memory_total_bytes >> 20,
                                    device.utilisation_percent, device.temperature_celsius);
-  if (device.uncorrected_ecc_errors > *first_ecc_errors_)
+  if (device.uncorrected_ecc_errors > *state.first_ecc_errors)
     return degraded(fmt::format("{} uncorrected memory errors since the start; {}",
-                                device.uncorrected_ecc_errors - *first_ecc_errors_, figures));
-  if (last_xid_at_ && now - *last_xid_at_ < options_.xid_memory)
+                                device.uncorrected_ecc_errors - *state.first_ecc_errors, figures));
+  if (state.last_xid_at && now - *state.last_xid_at < options_.xid_memory)
     return degraded(fmt::format("critical event Xid {}; {}", device.last_xid, figures));
-  if (throttled_since_ && now - *throttled_since_ >= options_.throttle_patience)
+  if (state.throttled_since && now - *state.throttled_since >= options_.throttle_patience)
     return degraded(fmt::format(
         "slowed down ({}) for {} s; {}", slow,
-        std::chrono::duration_cast<std::chrono::seconds>(now - *throttled_since_).count(), figures));
+        std::chrono::duration_cast<std::chrono::seconds>(now - *state.throttled_since).count(), figures));
   if (full_in)
     return degraded(
         fmt::format("its memory grows steadily and is full in {} s; {}", full_in->count(), figures));

@@ -82,6 +82,13 @@ struct memory_sample {
   bool limited_by_cgroup = false;
 };
 
+/// An engine of the serving model on a device that has a name.
+struct device_sample {
+  std::string device;         ///< "cuda:0"
+  bool serves = false;        ///< takes requests
+  std::uint64_t running = 0;  ///< sequences
+};
+
 /// Load and work of all workers as the engine supervisor last read them. A message.
 struct engine_sample {
   std::uint64_t workers = 0;  ///< that take requests
@@ -98,9 +105,10 @@ struct engine_sample {
   std::uint64_t failed_sequences = 0;  ///< likewise
   std::uint64_t preemptions = 0;       ///< likewise: sequences put back in the queue, the KV cache was full
   std::uint64_t canary_runs = 0;
-  double step_seconds_p99 = 0;   ///< over the last steps
-  std::uint32_t loader_pid = 0;  ///< process that holds the weights; 0: this one, or none runs
-  std::uint32_t engine_pid = 0;  ///< process that computes; likewise
+  double step_seconds_p99 = 0;             ///< over the last steps
+  std::uint32_t loader_pid = 0;            ///< process that holds the weights; 0: this one, or none runs
+  std::vector<std::uint32_t> engine_pids;  ///< processes that compute, one a device
+  std::vector<device_sample> devices;      ///< none where engines run on the CPU
 };
 
 /// Streams as the router last counted them.

@@ -122,7 +122,8 @@ json::object render_processes(const engine_sample& engine) {
   json::object o;
   o["server"] = getpid();
   o["loader"] = engine.loader_pid;
-  o["engine"] = engine.engine_pid;
+  o["engine"] = engine.engine_pids.empty() ? 0 : engine.engine_pids.front();
+  if (engine.engine_pids.size() > 1) o["engines"] = json::value_from(engine.engine_pids);
   o["worker_restarts"] = engine.worker_restarts;
   return o;
 }

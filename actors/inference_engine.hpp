@@ -70,11 +70,11 @@ class inference_engine {
 /// Returns the name of a region that changed. One thread at a time.
 using weight_scrub = std::function<std::optional<std::string>(std::size_t max_bytes)>;
 
-/// Processes besides this one that serve a model; 0: none, or it has ended.
+/// Processes besides this one that serve a model and have not ended; loader 0: none.
 struct model_processes {
   const engine::model* model = nullptr;  ///< to compare, not to follow
   pid_t loader = 0;                      ///< has the weights
-  pid_t engine = 0;                      ///< computes; shares the loader's memory
+  std::vector<pid_t> engines;            ///< compute; share the loader's memory
 };
 
 /// How models and engines come into being.
@@ -89,10 +89,13 @@ struct inference_backend {
   std::function<engine::result<void>(const std::filesystem::path&, const engine::load_options&,
                                      const engine::generation_options&)>
       check_room;
-  /// Blocks while it allocates; called on the worker's thread.
-  std::function<engine::result<std::unique_ptr<inference_engine>>(std::shared_ptr<const engine::model>,
-                                                                  const engine::generation_options&)>
+  /// Blocks while it allocates; called on the worker's thread. On the device with this index.
+  std::function<engine::result<std::unique_ptr<inference_engine>>(
+      std::shared_ptr<const engine::model>, const engine::generation_options&, std::size_t device)>
       create_engine;
+  /// Names of the devices ("cuda:0") on each of which an engine of every model is to run; empty: one engine,
+  /// on the CPU.
+  std::vector<std::string> devices;
   /// Reads all weights once; called on the loading thread. Empty: weights are not scrubbed here.
   std::function<weight_scrub(std::shared_ptr<const engine::model>)> make_scrub;
   /// Why a model cannot be served any more (the process that holds its weights ended); nothing while it can.

@@ -110,10 +110,16 @@ typename Inspector::result_type inspect(Inspector& f, memory_sample& x) {
 }
 
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, device_sample& x) {
+  return f(x.device, x.serves, x.running);
+}
+
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, engine_sample& x) {
   return f(x.workers, x.worker_restarts, x.running, x.queued, x.queue_capacity, x.kv_blocks_used,
            x.kv_blocks_total, x.prompt_tokens, x.cached_tokens, x.generated_tokens, x.steps,
-           x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99, x.loader_pid, x.engine_pid);
+           x.failed_sequences, x.preemptions, x.canary_runs, x.step_seconds_p99, x.loader_pid, x.engine_pids,
+           x.devices);
 }
 
 /// What becomes of a model's engine. Models have slots, counted from 0: one that is loaded again, because its

@@ -90,6 +90,16 @@ MetricFamily build(const build_info& b) {
                    {"profile", b.profile}})}};
 }
 
+/// A figure of each device that engines compute on.
+template <class F>
+MetricFamily by_device(const engine_sample& e, const char* name, const char* help, F figure) {
+  MetricFamily f{name, help, MetricType::Gauge, {}};
+  for (const auto& device : e.devices)
+    f.metric.push_back(
+        sample(MetricType::Gauge, static_cast<double>(figure(device)), {{"device", device.device}}));
+  return f;
+}
+
 double ratio(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
 }
@@ -141,6 +151,11 @@ void add_engine(family_list& list, const engine_sample& e, const health_metrics&
   list.counter("canary_runs_total", "Forward passes with a known answer.", e.canary_runs);
   list.gauge("workers", "Workers that take requests.", static_cast<double>(e.workers));
   list.counter("worker_restarts_total", "Workers replaced.", e.worker_restarts);
+  if (e.devices.empty()) return;
+  list.family(by_device(e, "bitnet_engine_device_serves", "1 while the engine on this device takes requests.",
+                        [](const auto& d) { return d.serves ? 1 : 0; }));
+  list.family(by_device(e, "bitnet_engine_device_sequences_running", "Sequences decoded on this device now.",
+                        [](const auto& d) { return d.running; }));
 }
 
 void add_machine(family_list& list, const health_snapshot& s) {

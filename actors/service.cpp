@@ -148,6 +148,12 @@ struct service::state {
   bool wait_idle(std::chrono::milliseconds limit) const;
 };
 
+std::vector<pid_t> with_engines(const model_processes& one) {
+  auto pids = one.engines;
+  pids.push_back(one.loader);
+  return pids;
+}
+
 /// One line an event; the messages may name files.
 void log_event(const health_event& e) {
   const auto level = !e.from                               ? spdlog::level::warn
@@ -168,10 +174,10 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
   a.components = {{"model"}, {"memory"}, {"inference_engine"}, {"process", false}};
   if (options.gpu) {
     a.components.push_back({"gpu", false});
-    a.gpu_memory_mb = [monitor = options.gpu->monitor, id = options.gpu->use.pci_bus_id] {
-      return gpu_memory_mb(monitor->observe().readings, id);
+    a.gpu_memory_mb = [monitor = options.gpu->monitor, used = options.gpu->use.devices] {
+      return gpu_memory_mb(monitor->observe().readings, used);
     };
-    families.push_back(std::make_shared<gpu_metrics>(options.gpu->monitor));
+    families.push_back(std::make_shared<gpu_metrics>(options.gpu->monitor, options.gpu->use.devices));
   }
   a.build = options.build;
   a.degraded_ok = options.degraded_ok;
@@ -180,9 +186,10 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
   a.cpu_time = [used = std::make_shared<cpu_time_sum>(), others = backend.processes] {
     std::vector<pid_t> pids;
     if (others)
-      for (const auto& one : others())
-        for (const auto pid : {one.loader, one.engine})
-          if (pid != 0) pids.push_back(pid);
+      for (const auto& one : others()) {
+        if (one.loader != 0) pids.push_back(one.loader);
+        pids.insert(pids.end(), one.engines.begin(), one.engines.end());
+      }
     return used->measure(pids);
   };
   a.requests = options.requests;
@@ -229,8 +236,7 @@ std::vector<child_spec> service::state::children(const inference_backend& backen
   mem.measure = [read = keep_files_open(), others = backend.processes] {
     auto sample = measure_memory(read);
     if (sample && others)
-      for (const auto& one : others())
-        sample->resident_bytes += largest_resident_bytes({one.loader, one.engine});
+      for (const auto& one : others()) sample->resident_bytes += largest_resident_bytes(with_engines(one));
     return sample;
   };
   mem.measure_pressure = [read = keep_files_open()] { return measure_memory_pressure(read); };
@@ -459,7 +465,7 @@ caf::actor_system& service::system() noexcept {
   return *state_->system;
 }
 bool service::on_gpu() const noexcept {
-  return state_->options.gpu && !state_->options.gpu->use.pci_bus_id.empty();
+  return state_->options.gpu && !state_->options.gpu->use.devices.empty();
 }
 bool service::idle() const noexcept {
   return state_->streams->active.load() == 0;

@@ -52,11 +52,15 @@ void add_work(engine_sample& sum, const worker_board& board) {
 
 supervised_engine::supervised_engine(engine_supervisor_actor::pointer self,
                                      const engine_supervisor_options& options, std::uint64_t slot,
-                                     model_role role)
+                                     model_role role, std::size_t device, const model_engines& siblings)
     : self_(self),
       options_(options),
       known_(options.ledger->slots[slot]),
+      place_(known_.places[device]),
+      siblings_(siblings),
       slot_(slot),
+      device_(device),
+      worker_id_(slot * std::max<std::size_t>(options.backend.devices.size(), 1) + device),
       role_(role),
       policy_(options.restarts) {}
 
@@ -67,11 +71,26 @@ supervised_engine::~supervised_engine() {
   if (worker_) caf::anon_send_exit(worker_, caf::exit_reason::user_shutdown);
 }
 
+std::string_view supervised_engine::device_name() const noexcept {
+  const auto& names = options_.backend.devices;
+  return device_ < names.size() ? std::string_view(names[device_]) : std::string_view();
+}
+
+void supervised_engine::set_role(model_role role) {
+  role_ = role;
+  if (role != model_role::serving || !failure_) return;
+  failure_.reset();
+  if (worker_)
+    stop_worker();  // its DOWN starts the next
+  else
+    start_worker();
+}
+
 void supervised_engine::use_model(std::shared_ptr<const engine::model> model, std::uint64_t load) {
   if (auto identity = weights_identity(*model); identity != known_.golden_model) {
     known_.golden_model = std::move(identity);
     known_.golden.reset();
-    known_.step_floor = 0;
+    for (auto& [device, place] : known_.places) place.step_floor = 0;
   }
   model_ = std::move(model);
   load_ = load;
@@ -101,9 +120,9 @@ void supervised_engine::end() {
 void supervised_engine::start_worker() {
   pending_restart_.reset();
   if (!model_ || fence_ || gave_up_ || failure_ || worker_ || ending_) return;
-  const auto incarnation = ++known_.incarnation;
-  board_ = std::make_shared<worker_board>(slot_, incarnation);
-  board_->step_floor = known_.step_floor;
+  const auto incarnation = ++place_.incarnation;
+  board_ = std::make_shared<worker_board>(worker_id_, incarnation);
+  board_->step_floor = place_.step_floor;
   watch_.emplace(options_.watch, known_.golden);
   announced_ = cancelled_ = replacement_asked_ = false;
   end_reason_.clear();
@@ -113,6 +132,7 @@ void supervised_engine::start_worker() {
   w.model = model_;
   w.generation = options_.generation;
   w.backend = options_.backend;
+  w.device = device_;
   w.board = board_;
   if (!options_.watched) w.canary_check = std::chrono::hours(24);
   w.on_started = [me = caf::actor_cast<caf::actor_addr>(self_)] {
@@ -125,8 +145,9 @@ void supervised_engine::start_worker() {
                                    : self_->spawn(actors::worker, std::move(w));
   self_->monitor(worker_);
   if (incarnation > 1)
-    self_->send(options_.aggregator, health_note{"inference_engine", "worker_restarted",
-                                                 fmt::format("worker {}.{} started", slot_, incarnation)});
+    self_->send(options_.aggregator,
+                health_note{"inference_engine", "worker_restarted",
+                            fmt::format("worker {}.{} started", worker_id_, incarnation)});
 }
 
 void supervised_engine::stop_worker() {
@@ -149,12 +170,12 @@ void supervised_engine::on_worker_down(const caf::down_msg& down) {
   withdraw();
   worker_ = nullptr;
   add_work(options_.ledger->totals, *board_);
-  known_.step_floor = next_step_floor(*board_);
+  place_.step_floor = next_step_floor(*board_);
   const bool proved = proved_itself();
   const bool never_began = !board_->engine;
   if (options_.guard) options_.guard->forget(*board_);
   board_.reset();
-  if (ending_) return;
+  if (ending_ || gave_up_) return;
   if (replacement_asked_) {
     start_worker();
     return;
@@ -162,14 +183,14 @@ void supervised_engine::on_worker_down(const caf::down_msg& down) {
   const auto why = !end_reason_.empty()                       ? std::exchange(end_reason_, {})
                    : down.reason.category() == error_category ? describe(down.reason).message
                                                               : caf::to_string(down.reason);
-  spdlog::error("engine: worker {}.{} ended: {}", slot_, known_.incarnation, why);
+  spdlog::error("engine: worker {}.{} ended: {}", worker_id_, place_.incarnation, why);
   if (role_ == model_role::candidate) {
     failure_ = "its engine ended at once: " + why;
     return;
   }
   ++options_.ledger->totals.worker_restarts;
   const auto now = self_->clock().now();
-  if (never_began && follows_bad_weights()) {
+  if (never_began && follows_bad_weights() && !sibling_proves_weights()) {
     // Its weights were checked before it was to begin, and found to be bad as well.
     ask_for_reload();
     return;
@@ -181,7 +202,7 @@ void supervised_engine::on_worker_down(const caf::down_msg& down) {
                            policy_.recent_failures(), period.count(), why);
   } else {
     pending_restart_ = fmt::format("restarting the worker, which ended: {}", why);
-    self_->delayed_send(self_, *delay, restart_atom_v, slot_, ++restart_generation_);
+    self_->delayed_send(self_, *delay, restart_atom_v, worker_id_, ++restart_generation_);
   }
 }
 
@@ -221,29 +242,54 @@ void supervised_engine::end_worker(const std::string& why) {
   self_->send_exit(worker_, caf::exit_reason::kill);
 }
 
+/// The worker's last canary gave the answer that is known to be right.
+bool supervised_engine::gives_right_results() const {
+  return board_ && known_.golden && board_->canary_runs.load(relaxed) > 0 &&
+         !board_->canary_failed.load(relaxed) && board_->canary_hash.load(relaxed) == *known_.golden &&
+         bad_incarnation_ != place_.incarnation;
+}
+
+bool supervised_engine::sibling_proves_weights() const {
+  return std::any_of(siblings_.begin(), siblings_.end(), [this](const auto& other) {
+    return other.get() != this && other->load_ == load_ && other->gives_right_results();
+  });
+}
+
 /// Where an engine has weights of its own, the next one may be sound. Where it is not, or where all use the
 /// same memory, only loading the file again helps.
 void supervised_engine::on_wrong_results(const engine_verdict& verdict) {
   if (!options_.backend.own_weights || follows_bad_weights()) return ask_for_reload();
-  bad_incarnation_ = known_.incarnation;
+  bad_incarnation_ = place_.incarnation;
   end_worker(verdict.message);
 }
 
 /// The incarnation before this one had wrong weights.
 bool supervised_engine::follows_bad_weights() const {
-  return bad_incarnation_ != 0 && bad_incarnation_ + 1 == known_.incarnation;
+  return bad_incarnation_ != 0 && bad_incarnation_ + 1 == place_.incarnation;
 }
 
+/// Unless another device gives right results with this load: then that one goes on, and this one does not.
+/// Its weights may be to blame all the same, where what new engines get has changed since the other began; a
+/// reload for that would end the streams of the one that works.
 void supervised_engine::ask_for_reload() {
-  if (reload_asked_ == load_) return;
-  bad_incarnation_ = known_.incarnation;
+  if (reload_asked_ == load_ || gave_up_) return;
+  bad_incarnation_ = place_.incarnation;
+  if (sibling_proves_weights()) {
+    gave_up_ =
+        "gives wrong results again and again, and another device right ones: restart the server, and leave "
+        "this device out if it happens again";
+    spdlog::error("engine: {} {}", device_name(), *gave_up_);
+    withdraw();
+    if (worker_) end_worker(*gave_up_);
+    return;
+  }
   reload_asked_ = load_;
   self_->send(options_.model, reload_atom_v, slot_);
 }
 
 /// The running incarnation has given a right answer, and can be replaced at little cost.
 bool supervised_engine::proved_itself() const {
-  return board_->engine && board_->engine->killable() && bad_incarnation_ != known_.incarnation &&
+  return board_->engine && board_->engine->killable() && bad_incarnation_ != place_.incarnation &&
          board_->canary_runs.load(relaxed) > 0 && !board_->canary_failed.load(relaxed);
 }
 
@@ -258,8 +304,9 @@ engine_verdict supervised_engine::judge() {
   // Kept from running ourselves, we cannot say that somebody else was silent.
   if (last_look_ != steady_time{} && now - last_look_ > options_.period + own_delay) watch_->forgive(now);
   last_look_ = now;
+  if (known_.golden) watch_->expect(*known_.golden);
   auto verdict = watch_->judge(seen, now);
-  known_.golden = watch_->golden();
+  if (!known_.golden) known_.golden = watch_->golden();
   if (!options_.watched && verdict.status == health_status::healthy) {
     verdict.status = health_status::degraded;
     verdict.code = "unwatched";

@@ -13,18 +13,24 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace bitnet::actors {
 
 /// What is known of all workers so far. Outlives a supervisor that is restarted, so that no counter ever goes
 /// backwards, and no incarnation has the number of an earlier one. One supervisor at a time.
 struct engine_ledger {
+  /// Of one worker.
+  struct place {
+    std::uint64_t incarnation = 0;  ///< the last one
+    double step_floor = 0;          ///< for the next worker_board
+  };
   /// Of one model's workers.
   struct slot {
-    std::uint64_t incarnation = 0;        ///< the last one
-    std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`
+    std::optional<std::uint64_t> golden;  ///< canary hash of `golden_model`, on every device
     std::string golden_model;             ///< identity of the weights that `golden` belongs to
-    double step_floor = 0;                ///< for the next worker_board
+    std::map<std::size_t, place> places;  ///< by device
   };
   engine_sample totals;  ///< of ended incarnations
   std::map<std::uint64_t, slot> slots;
@@ -50,20 +56,30 @@ struct engine_supervisor_options {
 /// Adds the work of an incarnation to `sum`.
 void add_work(engine_sample& sum, const worker_board& board);
 
-/// The engine of one model: its worker, watched and replaced as long as the model is wanted. A part of the
-/// engine supervisor, and used by that alone.
+class supervised_engine;
+/// The engines of one model: one a device.
+using model_engines = std::vector<std::unique_ptr<supervised_engine>>;
+
+/// An engine of one model on one device: its worker, watched and replaced as long as the model is wanted. A
+/// part of the engine supervisor, and used by that alone.
 class supervised_engine {
  public:
-  /// `self` and `options` must outlive it.
+  /// `self`, `options` and `siblings` (the model's engines, this one among them) must outlive it. `device`:
+  /// index of the backend's.
   supervised_engine(engine_supervisor_actor::pointer self, const engine_supervisor_options& options,
-                    std::uint64_t slot, model_role role);
+                    std::uint64_t slot, model_role role, std::size_t device, const model_engines& siblings);
   ~supervised_engine();
   supervised_engine(const supervised_engine&) = delete;
   supervised_engine& operator=(const supervised_engine&) = delete;
 
   std::uint64_t slot() const noexcept { return slot_; }
+  /// Of its workers' boards.
+  std::uint64_t worker_id() const noexcept { return worker_id_; }
+  /// "cuda:0"; empty where the backend names no devices.
+  std::string_view device_name() const noexcept;
   model_role role() const noexcept { return role_; }
-  void set_role(model_role role) noexcept { role_ = role; }
+  /// One that failed as a candidate gets another chance once it is to serve.
+  void set_role(model_role role);
 
   void use_model(std::shared_ptr<const engine::model> model, std::uint64_t load);
   /// Nobody may use the model any more (why), until the next one.
@@ -98,6 +114,8 @@ class supervised_engine {
   void end_worker(const std::string& why);
   void withdraw();
   bool proved_itself() const;
+  bool gives_right_results() const;
+  bool sibling_proves_weights() const;
   void act_on(const engine_verdict& verdict, const worker_observation& seen);
   void reject_if_broken(const engine_verdict& verdict, const worker_observation& seen);
   void on_wrong_results(const engine_verdict& verdict);
@@ -106,8 +124,12 @@ class supervised_engine {
 
   engine_supervisor_actor::pointer self_;
   const engine_supervisor_options& options_;
-  engine_ledger::slot& known_;  ///< of the ledger
+  engine_ledger::slot& known_;   ///< of the ledger
+  engine_ledger::place& place_;  ///< of the same
+  const model_engines& siblings_;
   const std::uint64_t slot_;
+  const std::size_t device_;
+  const std::uint64_t worker_id_;
   model_role role_;
 
   // The model.

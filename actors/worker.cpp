@@ -94,7 +94,7 @@ void worker_state::start() {
     if (options.on_started) options.on_started();
   };
   try {
-    auto created = options.backend.create_engine(options.model, options.generation);
+    auto created = options.backend.create_engine(options.model, options.generation, options.device);
     // One that died while it was built may well come to life at the next attempt; one that says no will not.
     if (!created && created.error().code == engine::error_code::internal)
       return self->quit(make_error(error_code::worker_lost, created.error().message));

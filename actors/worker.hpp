@@ -18,6 +18,7 @@ struct worker_options {
   std::shared_ptr<const engine::model> model;
   engine::generation_options generation;
   inference_backend backend;
+  std::size_t device = 0;  ///< of the backend's
   std::shared_ptr<worker_board> board;
   std::function<void()> on_started;              ///< after the first canary, or the refusal; worker's thread
   std::chrono::milliseconds canary_check{1000};  ///< how often to see whether the canary is due

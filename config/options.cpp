@@ -196,7 +196,7 @@ option device_option() {
   return {"engine.device",
           value_kind::text,
           "auto|cpu|cuda[:N]",
-          "device that runs the model",
+          "devices that run the model: auto and cuda take every GPU",
           set,
           [](const server_config& c) { return c.engine.device; }};
 }

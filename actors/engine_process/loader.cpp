@@ -25,12 +25,15 @@
 #include <exception>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace bitnet::actors {
 
@@ -90,7 +93,8 @@ class loader {
       channel_.wait(std::chrono::milliseconds(1000), child_ended_.get());
       signs_->busy.store(true, std::memory_order_relaxed);
     }
-    kill_engine();
+    for (auto& [device, pid] : engines_) kill(pid, SIGKILL);
+    for (auto& device : running_devices()) kill_engine(device);
     return 0;
   }
 
@@ -122,7 +126,8 @@ class loader {
   void corrupt(const frame& f);
   void reap();
   std::optional<std::string> find_changed();
-  bool kill_engine();
+  std::vector<std::string> running_devices() const;
+  bool kill_engine(const std::string& device);
   engine::result<std::unique_ptr<inference_engine>> build_engine(const spawn_command& command,
                                                                  engine_signs& signs);
   [[noreturn]] void become_engine(const spawn_command& command, descriptor socket, descriptor signs);
@@ -134,7 +139,7 @@ class loader {
   byte_writer out_;
   std::shared_ptr<const engine::model> model_;
   std::optional<engine::weight_scrubber> scrubber_;
-  pid_t engine_ = 0;  ///< 0: none runs
+  std::map<std::string, pid_t> engines_;  ///< those that run, by device
 };
 
 void loader::load(const frame& f) {
@@ -174,11 +179,11 @@ void loader::spawn(const frame& f) {
   spawn_command command;
   if (!model_ || !signs || !decode(f.payload, command))
     return refuse(engine::error_code::internal, "The loader was told to start something unreadable.");
-  if (!kill_engine())
+  if (!kill_engine(command.device))
     return refuse(engine::error_code::internal,
                   fmt::format("The engine process {} does not end although it was killed (a device that does "
                               "not answer?); restart the machine.",
-                              engine_));
+                              engines_.at(command.device)));
   if (command.verify)
     if (const auto region = find_changed())
       return refuse(engine::error_code::internal,
@@ -195,7 +200,7 @@ void loader::spawn(const frame& f) {
     if (getppid() != parent) _exit(exit_orphaned);  // it died before the line above
     become_engine(command, std::move(socket), std::move(signs));
   }
-  engine_ = pid;
+  engines_[command.device] = pid;
   // Before it can be reaped: the number cannot mean another process.
   const descriptor process(pidfd_open(pid, 0));
   if (!process) {
@@ -203,7 +208,7 @@ void loader::spawn(const frame& f) {
         "The system gives no descriptor for a process ({}); use "
         "--engine.isolation=thread.",
         ::strerror(errno));
-    kill_engine();
+    kill_engine(command.device);
     return refuse(engine::error_code::internal, why);
   }
   out_.put(static_cast<std::uint32_t>(pid));
@@ -225,11 +230,23 @@ void loader::reap() {
   signalfd_siginfo ignored;
   while (::read(child_ended_.get(), &ignored, sizeof ignored) > 0) {
   }
-  int status = 0;
-  if (engine_ == 0 || waitpid(engine_, &status, WNOHANG) != engine_) return;
-  write(out_, exit_report{static_cast<std::uint32_t>(engine_), status});
-  engine_ = 0;
-  send(frame_kind::exited);
+  for (auto one = engines_.begin(); one != engines_.end();) {
+    const pid_t pid = one->second;
+    int status = 0;
+    if (waitpid(pid, &status, WNOHANG) != pid) {
+      ++one;
+      continue;
+    }
+    one = engines_.erase(one);
+    write(out_, exit_report{static_cast<std::uint32_t>(pid), status});
+    send(frame_kind::exited);
+  }
+}
+
+std::vector<std::string> loader::running_devices() const {
+  std::vector<std::string> devices;
+  for (const auto& [device, pid] : engines_) devices.push_back(device);
+  return devices;
 }
 
 /// Checks all weights once: 0.1 ms a MB.
@@ -241,11 +258,12 @@ std::optional<std::string> loader::find_changed() {
   return std::nullopt;
 }
 
-/// True when no engine runs any more.
-bool loader::kill_engine() {
-  if (engine_ != 0) kill(engine_, SIGKILL);
+/// True when no engine runs on the device any more.
+bool loader::kill_engine(const std::string& device) {
+  reap();
+  if (const auto one = engines_.find(device); one != engines_.end()) kill(one->second, SIGKILL);
   const auto deadline = std::chrono::steady_clock::now() + reap_limit;
-  for (reap(); engine_ != 0; reap()) {
+  for (reap(); engines_.contains(device); reap()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }

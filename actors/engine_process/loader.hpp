@@ -17,9 +17,9 @@ using device_opener =
 ///
 /// Loads and packs the weights once, makes them read-only, and forks an engine process whenever it is told
 /// to: a fork takes milliseconds, and the weights are shared, in anonymous memory with huge pages. One engine
-/// runs at a time. When it forks, the process has one thread, and that thread never entered a parallel region
-/// of OpenMP: what others did while loading ended with them. Ends, its engine with it, when the server closes
-/// its end. Returns the process's exit code.
+/// runs at a time on each device. When it forks, the process has one thread, and that thread never entered a
+/// parallel region of OpenMP: what others did while loading ended with them. Ends, its engines with it, when
+/// the server closes its end. Returns the process's exit code.
 ///
 /// Devices are opened by engines, after the fork, and never by the loader: a context does not survive a fork,
 /// and one that an error has spoilt for good ends with the engine's process. The engine copies the weights to

@@ -90,13 +90,24 @@ void loader_process::stop() noexcept {
   reap();
 }
 
-/// After the loader's own end: its engine is our child now, should we be its nearest subreaper.
+/// After the loader's own end: its engines are our children now, should we be their nearest subreaper.
 void loader_process::reap() noexcept {
   reaped_ = true;
-  const auto engine = engine_pid_.exchange(0, std::memory_order_relaxed);
-  if (engine == 0) return;
-  for (int i = 0; i < 100 && waitpid(engine, nullptr, WNOHANG) == 0; ++i)
-    std::this_thread::sleep_for(milliseconds(5));
+  std::map<std::string, pid_t> left;
+  {
+    const std::lock_guard lock(engines_mutex_);
+    left.swap(engines_);
+  }
+  for (const auto& [device, engine] : left)
+    for (int i = 0; i < 100 && waitpid(engine, nullptr, WNOHANG) == 0; ++i)
+      std::this_thread::sleep_for(milliseconds(5));
+}
+
+std::vector<pid_t> loader_process::engine_pids() const {
+  const std::lock_guard lock(engines_mutex_);
+  std::vector<pid_t> pids;
+  for (const auto& [device, engine] : engines_) pids.push_back(engine);
+  return pids;
 }
 
 /// The engine runs on without its loader, but its successor would not come.
@@ -142,8 +153,8 @@ bool loader_process::take(const frame& f, const engine::load_options* options) {
   const auto pid = static_cast<pid_t>(report.pid);
   ends_[pid] = report.status;
   while (ends_.size() > 16) ends_.erase(ends_.begin());
-  pid_t known = pid;
-  engine_pid_.compare_exchange_strong(known, 0, std::memory_order_relaxed);
+  const std::lock_guard lock(engines_mutex_);
+  std::erase_if(engines_, [pid](const auto& one) { return one.second == pid; });
   return true;
 }
 
@@ -205,7 +216,9 @@ engine::result<std::unique_ptr<process_engine>> loader_process::start_engine(
           engine::error_code::out_of_memory,
           fmt::format("The system gives no more descriptors ({}); raise their limit.", ::strerror(errno)));
     auto checked = command;
-    checked.verify = last_signs_ && (*last_signs_)->corrupted.load(std::memory_order_acquire);
+    checked.verify = std::any_of(last_signs_.begin(), last_signs_.end(), [](const auto& one) {
+      return one.second->corrupted.load(std::memory_order_acquire);
+    });
     write(out_, checked);
     const std::array<int, 2> handed{sockets->second.get(), signs->file()};
     const auto answer = ask(frame_kind::spawn, frame_kind::spawned, spawn_limit, handed, nullptr);
@@ -215,8 +228,13 @@ engine::result<std::unique_ptr<process_engine>> loader_process::start_engine(
     auto process = channel_.next_descriptor();
     if (!in.complete() || !process)
       return engine::fail(engine::error_code::internal, "bitnet-worker gave no process to hold on to.");
-    engine_pid_.store(pid, std::memory_order_relaxed);
-    last_signs_ = shared_object<engine_signs>::open(descriptor(fcntl(signs->file(), F_DUPFD_CLOEXEC, 0)));
+    {
+      const std::lock_guard of_engines(engines_mutex_);
+      engines_[command.device] = pid;
+    }
+    last_signs_.erase(command.device);
+    if (auto again = shared_object<engine_signs>::open(descriptor(fcntl(signs->file(), F_DUPFD_CLOEXEC, 0))))
+      last_signs_.emplace(command.device, std::move(*again));
     // The engine's owner may outlive this object by a moment.
     auto exit_reason = [self = weak_from_this(), pid] {
       const auto loader = self.lock();

@@ -16,11 +16,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace bitnet::actors {
 
-/// The server's hold on a bitnet-worker process that has a model's weights, and on the engine that the
-/// process has forked. Any thread; calls that talk to the process take turns.
+/// The server's hold on a bitnet-worker process that has a model's weights, and on the engines that the
+/// process has forked, one a device. Any thread; calls that talk to the process take turns.
 class loader_process : public std::enable_shared_from_this<loader_process> {
  public:
   /// Starts the program; it does nothing yet.
@@ -34,8 +35,8 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   /// Blocks while the process loads, seconds on large models.
   engine::result<void> load(const engine::model& described, const engine::load_options& options);
 
-  /// Forks an engine process and waits until its engine is built. An earlier engine of this loader is killed
-  /// first: there may not be memory for two.
+  /// Forks an engine process and waits until its engine is built. An earlier engine on the same device is
+  /// killed first: there may not be memory for two.
   engine::result<std::unique_ptr<process_engine>> start_engine(std::shared_ptr<const engine::model> model,
                                                                const spawn_command& command);
 
@@ -53,8 +54,8 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   bool running() const noexcept;
 
   pid_t pid() const noexcept { return pid_; }
-  /// 0: none was started yet, or its end is known.
-  pid_t engine_pid() const noexcept { return engine_pid_.load(std::memory_order_relaxed); }
+  /// Of the engines whose end is not known, by the names of their devices. A short lock.
+  std::vector<pid_t> engine_pids() const;
 
  private:
   loader_process(descriptor control, shared_object<loader_signs> signs, descriptor process, pid_t pid);
@@ -73,10 +74,11 @@ class loader_process : public std::enable_shared_from_this<loader_process> {
   shared_object<loader_signs> signs_;
   descriptor process_;  ///< pidfd of the loader
   const pid_t pid_;
-  std::atomic<pid_t> engine_pid_{0};
+  mutable std::mutex engines_mutex_;      ///< of the next
+  std::map<std::string, pid_t> engines_;  ///< by device
   byte_writer out_;
-  std::optional<shared_object<engine_signs>> last_signs_;  ///< of the engine that was started last
-  std::map<pid_t, int> ends_;                              ///< of engines, as the loader reported them
+  std::map<std::string, shared_object<engine_signs>> last_signs_;  ///< of the last engine on each device
+  std::map<pid_t, int> ends_;  ///< of engines, as the loader reported them
   bool reaped_ = false;
   std::optional<std::string> ended_;
   standstill silence_{std::chrono::seconds(10), 5};

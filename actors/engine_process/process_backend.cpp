@@ -46,14 +46,15 @@ class loader_host {
   }
 
   engine::result<std::unique_ptr<inference_engine>> create(const std::shared_ptr<const engine::model>& model,
-                                                           const engine::generation_options& options) {
+                                                           const engine::generation_options& options,
+                                                           std::size_t device) {
     const auto loader = loader_of(*model);
     if (!loader) return engine::fail(engine::error_code::internal, "No process holds the weights.");
     spawn_command command;
     command.options = options;
     command.options.progress = nullptr;
     command.options.profile = nullptr;
-    command.device = options_.device;
+    if (!options_.devices.empty()) command.device = options_.devices.at(device);
     command.faults = options_.faults != nullptr;
     command.scrub_bytes_per_second = options_.scrub_bytes_per_second;
     return loader->start_engine(model, command);
@@ -75,7 +76,7 @@ class loader_host {
     std::vector<model_processes> found;
     for (const auto& hosted : all())
       if (hosted->loader->running())
-        found.push_back({hosted->described.get(), hosted->loader->pid(), hosted->loader->engine_pid()});
+        found.push_back({hosted->described.get(), hosted->loader->pid(), hosted->loader->engine_pids()});
     return found;
   }
 
@@ -122,17 +123,18 @@ class loader_host {
 
 inference_backend process_backend(process_backend_options options) {
   auto* const faults = options.faults;
-  const bool on_cpu = options.device.empty();
+  auto devices = options.devices;
   auto host = std::make_shared<loader_host>(std::move(options));
   inference_backend backend;
   backend.load_model = [host](const std::filesystem::path& path, const engine::load_options& load) {
     return host->load(path, load);
   };
-  if (on_cpu) backend.check_room = engine::check_memory_to_serve;  // elsewhere the KV cache is the device's
+  if (devices.empty())
+    backend.check_room = engine::check_memory_to_serve;  // elsewhere the KV cache is the device's
   backend.create_engine = [host](std::shared_ptr<const engine::model> model,
-                                 const engine::generation_options& generation) {
-    return host->create(model, generation);
-  };
+                                 const engine::generation_options& generation,
+                                 std::size_t device) { return host->create(model, generation, device); };
+  backend.devices = std::move(devices);
   backend.model_lost = [host](const engine::model& model) { return host->lost(model); };
   backend.unload = [host](const engine::model& model) { host->unload(model); };
   backend.processes = [host] { return host->processes(); };

@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace bitnet::actors {
 
 struct process_backend_options {
   std::filesystem::path worker_binary;  ///< bitnet-worker
-  std::string device;                   ///< "cuda:N": of engines; empty: the CPU
+  std::vector<std::string> devices;     ///< "cuda:N": an engine on each; empty: one on the CPU
   std::uint64_t scrub_bytes_per_second = std::uint64_t{64} << 20;
   fault_injection* faults = nullptr;  ///< where the loader declares its own; engines obey faults then too
 };

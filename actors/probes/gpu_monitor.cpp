@@ -47,11 +47,11 @@ void gpu_monitor::shared::run() {
       last.took = end - start;
     }
     if (options.canary && end >= next_canary) {
-      auto failure = guarded("the canary kernel", options.canary);
+      auto failures = guarded("the canary kernel", options.canary);
       next_canary = std::chrono::steady_clock::now() + options.canary_period;
       const std::lock_guard lock(mutex);
       began.reset();
-      last.canary_failure = std::move(failure);
+      last.canary_failures = std::move(failures);
       ++last.canary_runs;
     }
     std::unique_lock lock(mutex);

@@ -9,14 +9,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace bitnet::actors {
 
 struct gpu_monitor_options {
   std::function<gpu_readings()> read;  ///< may block for ever
-  /// A computation on the device with a known answer: what went wrong, or nothing. May block for ever. Empty:
-  /// none.
-  std::function<std::optional<std::string>()> canary;
+  /// A computation with a known answer on each device in use: what went wrong, empty where nothing did. May
+  /// block for ever. Empty: none.
+  std::function<std::vector<std::string>()> canary;
   std::chrono::milliseconds period{1000};
   std::chrono::milliseconds canary_period{30'000};
 };
@@ -27,7 +28,7 @@ struct gpu_observation {
   bool read = false;                                ///< there has been one
   std::optional<std::chrono::nanoseconds> waiting;  ///< for how long one is under way
   const char* waiting_for = "";                     ///< "NVML" or "the canary kernel"
-  std::optional<std::string> canary_failure;        ///< of the last canary
+  std::vector<std::string> canary_failures;         ///< of the last canary; a device in use each
   std::uint64_t canary_runs = 0;
   std::chrono::nanoseconds took{};  ///< the last reading
 };

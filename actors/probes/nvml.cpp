@@ -5,7 +5,9 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace bitnet::actors {
@@ -70,6 +72,7 @@ struct nvml::library {
     std::uint64_t last;
   };
   std::vector<watched_device> xids;
+  std::map<unsigned, std::string> bus_ids;  ///< by index: a device that is lost does not tell any more
 
   nvml_return (*init)() = nullptr;
   nvml_return (*shutdown)() = nullptr;
@@ -171,6 +174,7 @@ gpu_reading nvml::library::read(unsigned index) {
     reading.lost = status == nvml_gpu_is_lost;
     return true;
   };
+  if (const auto known = bus_ids.find(index); known != bus_ids.end()) reading.pci_bus_id = known->second;
   nvml_device device = nullptr;
   if (failed(device_at(index, &device))) return reading;
   std::array<char, 96> name{};
@@ -181,7 +185,7 @@ gpu_reading nvml::library::read(unsigned index) {
   reading.memory_used_bytes = memory.used;
   reading.memory_total_bytes = memory.total;
   if (nvml_pci pci{}; pci_info != nullptr && pci_info(device, &pci) == nvml_success)
-    reading.pci_bus_id = pci.bus_id;
+    bus_ids[index] = reading.pci_bus_id = pci.bus_id;
   if (nvml_utilisation use{}; utilisation != nullptr && utilisation(device, &use) == nvml_success)
     reading.utilisation_percent = use.gpu;
   unsigned celsius = 0;

@@ -137,11 +137,11 @@ engine::result<void> check_length(const engine::model& model, const options& cho
 engine::result<std::shared_ptr<engine::compute_device>> device_of(
     [[maybe_unused]] const std::string& wanted) {
 #ifdef BITNET_HAVE_CUDA
-  const auto choice = engine::cuda::choose_device(
+  const auto choice = engine::cuda::choose_devices(
       wanted, wanted == "cpu" ? kernels::cuda::device_list{} : kernels::cuda::list_devices());
   if (choice.refused)
     return engine::fail(engine::error_code::invalid_request, "--device: " + choice.reason + ".");
-  if (choice.device) return engine::cuda::make_cuda_device(*choice.device);
+  if (!choice.devices.empty()) return engine::cuda::make_cuda_device(choice.devices.front());
 #else
   if (wanted.starts_with("cuda"))
     return engine::fail(engine::error_code::invalid_request, "--device: this build has no CUDA; use cpu.");

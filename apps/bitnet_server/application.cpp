@@ -158,14 +158,14 @@ tl::expected<actors::inference_backend, std::string> make_backend(const config::
                                                                   device_set& devices) {
   if (config.engine.isolation == "thread") {
     auto here = actors::cpu_backend(faults != nullptr);
-    if (!devices.device) return here;
-    return actors::on_device(std::move(here), std::move(devices.device), std::move(devices.loss));
+    if (devices.in_here.empty()) return here;
+    return actors::on_devices(std::move(here), std::move(devices.in_here));
   }
   auto worker = find_worker(config);
   if (!worker) return tl::unexpected(std::move(worker.error()));
   actors::process_backend_options options;
   options.worker_binary = std::move(*worker);
-  options.device = devices.name;
+  options.devices = devices.names;
   options.faults = faults;
   if (config.debug.unwatched) options.scrub_bytes_per_second = 0;
   return actors::process_backend(std::move(options));
@@ -414,7 +414,7 @@ int serve(const config::server_config& config) {
   if (!backend) return refuse(backend.error());
   start_up loading;
   auto service = actors::service::start(std::move(*options),
-                                        loading.wrap(std::move(*backend), config, !devices->name.empty()));
+                                        loading.wrap(std::move(*backend), config, !devices->names.empty()));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};

@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace bitnet::engine::cuda {
@@ -68,7 +69,7 @@ class cuda_device final : public compute_device {
 
 }  // namespace
 
-device_choice choose_device(std::string_view wanted, const kernels::cuda::device_list& found) {
+device_choice choose_devices(std::string_view wanted, const kernels::cuda::device_list& found) {
   device_choice choice;
   if (wanted == "cpu") return choice;
   choice.refused = wanted != "auto";
@@ -88,8 +89,9 @@ device_choice choose_device(std::string_view wanted, const kernels::cuda::device
       choice.reason = too_old(device);
       continue;
     }
-    return {.device = device, .reason = {}, .refused = false};
+    choice.devices.push_back(device);
   }
+  if (!choice.devices.empty()) return {.devices = std::move(choice.devices), .reason = {}, .refused = false};
   if (choice.reason.empty())
     choice.reason =
         fmt::format("there is no device {}: the driver shows {}", index.value_or(0), found.devices.size());
@@ -102,8 +104,8 @@ std::shared_ptr<compute_device> make_cuda_device(const kernels::cuda::device_inf
 }
 
 result<std::shared_ptr<compute_device>> open_device(const std::string& name) {
-  const auto choice = choose_device(name, kernels::cuda::list_devices());
-  if (choice.device) return make_cuda_device(*choice.device);
+  const auto choice = choose_devices(name, kernels::cuda::list_devices());
+  if (!choice.devices.empty()) return make_cuda_device(choice.devices.front());
   return fail(error_code::internal,
               fmt::format("{} cannot be had any more: {}; check the driver, or run with "
                           "engine.device=cpu.",

@@ -5,21 +5,22 @@
 
 #include <chrono>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace bitnet::engine::cuda {
 
 /// What `engine.device` comes to on a machine.
 struct device_choice {
-  std::optional<kernels::cuda::device_info> device;  ///< nothing: the CPU
-  std::string reason;                                ///< why not a GPU, where one was possible: one clause
-  bool refused = false;                              ///< a GPU was demanded and there is none: `reason`
+  std::vector<kernels::cuda::device_info> devices;  ///< an engine on each; empty: one on the CPU
+  std::string reason;                               ///< why no GPU, where one was possible: one clause
+  bool refused = false;                             ///< a GPU was demanded and there is none: `reason`
 };
 
-/// `wanted`: auto, cpu, cuda or cuda:N. auto and cuda take the first device with compute capability 7.5.
-device_choice choose_device(std::string_view wanted, const kernels::cuda::device_list& found);
+/// `wanted`: auto, cpu, cuda or cuda:N. auto and cuda take every device with compute capability 7.5, cuda:N
+/// takes that one.
+device_choice choose_devices(std::string_view wanted, const kernels::cuda::device_list& found);
 
 struct cuda_options {
   /// For kernels to end after a cancellation; those that have not by then hang.

@@ -33,6 +33,9 @@ struct fake_control {
   // Engine.
   bool create_fails = false;
   bool dies_at_start = false;
+  std::set<std::size_t> dead_devices;                 ///< no engine can be created there
+  std::map<std::size_t, std::uint64_t> hashes;        ///< by device; else `hash`
+  std::map<std::size_t, int> submitted_to;            ///< accepted, by device
   std::string broken_model;                           ///< create_engine throws for this one
   std::map<std::string, std::uint32_t> first_tokens;  ///< by model; else 100
   std::size_t max_running = 2;
@@ -54,8 +57,9 @@ struct fake_control {
 /// Generates the tokens 100, 101, ... for each sequence, one a step. A model may begin elsewhere.
 class fake_engine final : public actors::inference_engine {
  public:
-  explicit fake_engine(std::shared_ptr<fake_control> control, std::uint32_t first_token = 100)
-      : control_(std::move(control)), first_token_(first_token) {
+  explicit fake_engine(std::shared_ptr<fake_control> control, std::uint32_t first_token = 100,
+                       std::size_t device = 0)
+      : control_(std::move(control)), first_token_(first_token), device_(device) {
     ++control_->created;
   }
   ~fake_engine() override { ++control_->destroyed; }
@@ -69,6 +73,7 @@ class fake_engine final : public actors::inference_engine {
     queued_.push_back({request.id, static_cast<std::uint32_t>(request.prompt.size()), request.max_tokens,
                        static_cast<std::uint32_t>(request.emitted.size())});
     ++control_->submitted;
+    ++control_->submitted_to[device_];
     admit();
     return {};
   }
@@ -116,7 +121,8 @@ class fake_engine final : public actors::inference_engine {
   engine::result<std::uint64_t> probe_hash() override {
     ++control_->probes;
     if (control_->probe_fails) return engine::fail(engine::error_code::internal, "NaN logits");
-    return control_->hash;
+    const auto own = control_->hashes.find(device_);
+    return own == control_->hashes.end() ? control_->hash : own->second;
   }
 
  private:
@@ -156,6 +162,7 @@ class fake_engine final : public actors::inference_engine {
 
   std::shared_ptr<fake_control> control_;
   std::uint32_t first_token_;
+  std::size_t device_;
   engine::progress progress_;
   engine::generation_stats stats_;
   std::deque<sequence> running_;
@@ -179,9 +186,10 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
     return model;
   };
   backend.create_engine =
-      [control](
-          std::shared_ptr<const engine::model> model,
-          const engine::generation_options&) -> engine::result<std::unique_ptr<actors::inference_engine>> {
+      [control](std::shared_ptr<const engine::model> model, const engine::generation_options&,
+                std::size_t device) -> engine::result<std::unique_ptr<actors::inference_engine>> {
+    if (control->dead_devices.contains(device))
+      return engine::fail(engine::error_code::internal, "the device fell off the bus");
     if (control->dies_at_start)
       return engine::fail(engine::error_code::internal, "the engine process 7 was killed by signal 11");
     if (control->create_fails)
@@ -189,7 +197,8 @@ inline actors::inference_backend fake_backend(std::shared_ptr<fake_control> cont
     if (!control->broken_model.empty() && model->id == control->broken_model)
       throw std::runtime_error("the engine broke");
     const auto first = control->first_tokens.find(model->id);
-    return std::make_unique<fake_engine>(control, first == control->first_tokens.end() ? 100 : first->second);
+    return std::make_unique<fake_engine>(control, first == control->first_tokens.end() ? 100 : first->second,
+                                         device);
   };
   backend.model_lost = [control](const engine::model& model) -> std::optional<std::string> {
     if (!control->lost.contains(model.id)) return std::nullopt;

@@ -51,7 +51,7 @@ struct gpu_fixture : virtual_time {
     while (!monitor->observe().read) std::this_thread::yield();
     o.gpu.monitor = monitor;
     o.gpu.use = std::move(use);
-    o.gpu.lost = [loss = loss] { return loss->why(); };
+    o.gpu.lost = [loss = loss] { return std::vector<std::string>{loss->why().value_or("")}; };
     o.aggregator = health;
     supervisor = system.spawn(gpu_supervisor, std::move(o));
     advance(1s);
@@ -73,7 +73,7 @@ struct named_device final : engine::compute_device {
 BOOST_AUTO_TEST_SUITE(gpu_supervision)
 
 BOOST_FIXTURE_TEST_CASE(a_gpu_in_use_is_reported_each_period, gpu_fixture) {
-  start({.wanted = true, .pci_bus_id = "0000:01:00.0", .why_not = {}});
+  start({.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}}, .why_not = {}});
   BOOST_TEST((gpu().status == health_status::healthy));
   BOOST_TEST(gpu().name == "gpu");
   advance(10s);
@@ -83,7 +83,7 @@ BOOST_FIXTURE_TEST_CASE(a_gpu_in_use_is_reported_each_period, gpu_fixture) {
 }
 
 BOOST_FIXTURE_TEST_CASE(falling_back_to_the_cpu_degrades, gpu_fixture) {
-  start({.wanted = true, .pci_bus_id = {}, .why_not = "no CUDA device: no driver"});
+  start({.wanted = true, .devices = {}, .why_not = "no CUDA device: no driver"});
   const auto snapshot = judged->evaluate(now(), {});
   BOOST_TEST((snapshot.overall == health_status::degraded));
   BOOST_TEST(!snapshot.cannot_heal);
@@ -91,23 +91,26 @@ BOOST_FIXTURE_TEST_CASE(falling_back_to_the_cpu_degrades, gpu_fixture) {
 }
 
 BOOST_FIXTURE_TEST_CASE(an_engine_that_loses_its_device_ends_for_good, gpu_fixture) {
-  start({.wanted = true, .pci_bus_id = "0000:01:00.0", .why_not = {}});
+  start({.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}}, .why_not = {}});
   const auto control = std::make_shared<fake_control>();
   auto backend = fake_backend(control);
   std::shared_ptr<engine::compute_device> got;
-  backend.create_engine = [&got, create = backend.create_engine](auto model,
-                                                                 const engine::generation_options& o) {
+  backend.create_engine = [&got, create = backend.create_engine](
+                              auto model, const engine::generation_options& o, std::size_t index) {
     got = o.device;
-    return create(model, o);
+    return create(model, o, index);
   };
   const auto device = std::make_shared<named_device>();
-  backend = on_device(std::move(backend), device, loss);
-  auto created = backend.create_engine(nullptr, {});
+  backend = on_devices(std::move(backend),
+                       {{"cuda:0", std::make_shared<named_device>()}, {"cuda:1", device, loss}});
+  BOOST_TEST((backend.devices == std::vector<std::string>{"cuda:0", "cuda:1"}));
+  auto created = backend.create_engine(nullptr, {}, 1);
   BOOST_REQUIRE(created.has_value());
   BOOST_TEST((got == device));
   control->during_step = [] { throw engine::device_lost("The GPU 0 is lost."); };
   BOOST_CHECK_THROW((*created)->step(), engine::device_lost);
-  const auto again = backend.create_engine(nullptr, {});
+  BOOST_TEST(backend.create_engine(nullptr, {}, 0).has_value());
+  const auto again = backend.create_engine(nullptr, {}, 1);
   BOOST_REQUIRE(!again.has_value());
   BOOST_TEST(again.error().message == "The GPU 0 is lost.");
   advance(1s);

@@ -49,9 +49,9 @@ struct watched : fake {
     gpu_observation seen;
     seen.readings = library.read();
     seen.read = true;
-    return watch.judge(seen, std::nullopt, start + at);
+    return watch.judge(seen, {}, start + at);
   }
-  gpu_watch watch{{.wanted = true, .pci_bus_id = "0000:01:00.0", .why_not = {}}, {}};
+  gpu_watch watch{{.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}}, .why_not = {}}, {}};
 };
 
 bool says(const component_report& report, const char* words) {
@@ -205,37 +205,115 @@ BOOST_FIXTURE_TEST_CASE(memory_that_grows_without_end_is_called_a_leak, watched)
   BOOST_TEST(says(report, "grows steadily"));
 }
 
+namespace {
+
+/// A watch over both fake devices.
+struct two_watched : fake {
+  two_watched() { state->count = 2; }
+  component_report judge(std::chrono::seconds at = 0s, const std::vector<std::string>& lost = {}) {
+    gpu_observation seen;
+    seen.readings = library.read();
+    seen.read = true;
+    seen.canary_failures = canary_failures;
+    return watch.judge(seen, lost, start + at);
+  }
+  std::vector<std::string> canary_failures;
+  gpu_watch watch{
+      {.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}, {"cuda:1", "0000:02:00.0"}}, .why_not = {}},
+      {}};
+};
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_CASE(of_two_sound_devices_both_are_told, two_watched) {
+  const auto report = judge();
+  BOOST_TEST((report.status == health_status::healthy));
+  BOOST_TEST(says(report, "cuda:0: Fake GPU: 1024 of 8192 MiB"));
+  BOOST_TEST(says(report, "cuda:1: Other GPU: 1024 of 8192 MiB"));
+}
+
+BOOST_FIXTURE_TEST_CASE(one_lost_device_of_two_degrades_by_its_name_and_two_are_unhealthy, two_watched) {
+  judge();
+  device(1).error = 15;
+  const auto one = judge(1s);
+  BOOST_TEST((one.status == health_status::degraded));
+  BOOST_TEST(one.message == "1 of 2 GPUs: cuda:1: the GPU is lost: GPU is lost");
+  device(0).error = 15;
+  const auto both = judge(2s);
+  BOOST_TEST((both.status == health_status::unhealthy));
+  BOOST_TEST(both.message == "all 2 GPUs: the GPU is lost: GPU is lost");
+  BOOST_TEST(!both.cannot_heal);
+  device(0).error = device(1).error = 0;
+  BOOST_TEST((judge(3s).status == health_status::healthy));
+}
+
+BOOST_FIXTURE_TEST_CASE(devices_are_judged_by_their_own_history, two_watched) {
+  device(0).ecc_errors = 9;
+  judge();
+  device(1).ecc_errors = 4;
+  device(0).throttle_reasons = 0x40;
+  const auto one = judge(1s);
+  BOOST_TEST((one.status == health_status::degraded));
+  BOOST_TEST(says(one, "1 of 2 GPUs: cuda:1: 4 uncorrected memory errors"));
+  const auto both = judge(40s);
+  BOOST_TEST((both.status == health_status::degraded));
+  BOOST_TEST(says(both, "2 of 2 GPUs: cuda:0: slowed down"));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_device_that_is_gone_or_computes_wrongly_is_named, two_watched) {
+  canary_failures = {"", "a product is wrong"};
+  const auto wrong = judge();
+  BOOST_TEST((wrong.status == health_status::degraded));
+  BOOST_TEST(wrong.message == "1 of 2 GPUs: cuda:1: the canary kernel failed: a product is wrong");
+  canary_failures.clear();
+  state->count = 1;
+  const auto gone = judge(1s);
+  BOOST_TEST((gone.status == health_status::degraded));
+  BOOST_TEST(gone.message == "1 of 2 GPUs: cuda:1: the device 0000:02:00.0 is not there any more");
+}
+
+BOOST_FIXTURE_TEST_CASE(losing_every_device_to_this_process_cannot_heal_and_losing_one_degrades,
+                        two_watched) {
+  const auto one = judge(0s, {"", "The GPU 1 is lost."});
+  BOOST_TEST((one.status == health_status::degraded));
+  BOOST_TEST(!one.cannot_heal);
+  BOOST_TEST(says(one, "cuda:1: The GPU 1 is lost."));
+  const auto both = judge(1s, {"The GPU 0 is lost.", "The GPU 1 is lost."});
+  BOOST_TEST((both.status == health_status::unhealthy));
+  BOOST_TEST(both.cannot_heal);
+}
+
 BOOST_AUTO_TEST_CASE(what_is_not_used_or_not_had_is_said) {
-  gpu_watch unwanted({.wanted = false, .pci_bus_id = {}, .why_not = {}}, {});
-  BOOST_TEST((unwanted.judge({}, std::nullopt, start).status == health_status::healthy));
-  gpu_watch fallen_back({.wanted = true, .pci_bus_id = {}, .why_not = "no CUDA device: no driver"}, {});
-  const auto report = fallen_back.judge({}, std::nullopt, start);
+  gpu_watch unwanted({.wanted = false, .devices = {}, .why_not = {}}, {});
+  BOOST_TEST((unwanted.judge({}, {}, start).status == health_status::healthy));
+  gpu_watch fallen_back({.wanted = true, .devices = {}, .why_not = "no CUDA device: no driver"}, {});
+  const auto report = fallen_back.judge({}, {}, start);
   BOOST_TEST((report.status == health_status::degraded));
   BOOST_TEST(report.message == "no CUDA device: no driver; the engine runs on the CPU");
 }
 
 BOOST_AUTO_TEST_CASE(a_lost_device_cannot_heal_in_this_process) {
-  gpu_watch watch({.wanted = true, .pci_bus_id = "0000:01:00.0", .why_not = {}}, {});
-  const auto report = watch.judge({}, "The GPU 0 is lost.", start);
+  gpu_watch watch({.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}}, .why_not = {}}, {});
+  const auto report = watch.judge({}, {"The GPU 0 is lost."}, start);
   BOOST_TEST((report.status == health_status::unhealthy));
   BOOST_TEST(report.cannot_heal);
 }
 
 BOOST_AUTO_TEST_CASE(what_cannot_be_watched_is_degraded_and_a_wrong_canary_unhealthy) {
-  gpu_watch watch({.wanted = true, .pci_bus_id = "0000:01:00.0", .why_not = {}}, {});
+  gpu_watch watch({.wanted = true, .devices = {{"cuda:0", "0000:01:00.0"}}, .why_not = {}}, {});
   gpu_observation seen;
-  BOOST_TEST(says(watch.judge(seen, std::nullopt, start), "waiting for NVML"));
+  BOOST_TEST(says(watch.judge(seen, {}, start), "waiting for NVML"));
   seen.read = true;
   seen.readings.problem = "NVML is not there";
-  BOOST_TEST((watch.judge(seen, std::nullopt, start).status == health_status::degraded));
-  seen.canary_failure = "wrong";
-  BOOST_TEST((watch.judge(seen, std::nullopt, start).status == health_status::unhealthy));
-  seen.canary_failure.reset();
+  BOOST_TEST((watch.judge(seen, {}, start).status == health_status::degraded));
+  seen.canary_failures = {"wrong"};
+  BOOST_TEST((watch.judge(seen, {}, start).status == health_status::unhealthy));
+  seen.canary_failures = {""};
   seen.waiting = 4s;
-  BOOST_TEST((watch.judge(seen, std::nullopt, start).status == health_status::degraded));
+  BOOST_TEST((watch.judge(seen, {}, start).status == health_status::degraded));
   seen.waiting = 6s;
   seen.waiting_for = "NVML";
-  const auto report = watch.judge(seen, std::nullopt, start);
+  const auto report = watch.judge(seen, {}, start);
   BOOST_TEST((report.status == health_status::unhealthy));
   BOOST_TEST(report.message == "NVML has not answered for 6.0 s");
 }
@@ -250,24 +328,56 @@ BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(gpu_monitoring)
 
+namespace {
+
+std::string label(const prometheus::ClientMetric& metric, const std::string& name) {
+  for (const auto& one : metric.label)
+    if (one.name == name) return one.value;
+  return "";
+}
+
+}  // namespace
+
 BOOST_FIXTURE_TEST_CASE(a_monitor_reads_and_runs_canaries, fake) {
   gpu_monitor_options options;
   options.read = [this] { return library.read(); };
-  options.canary = [] { return std::optional<std::string>("wrong"); };
+  options.canary = [] { return std::vector<std::string>{"wrong"}; };
   options.period = 1ms;
   const auto monitor = std::make_shared<gpu_monitor>(std::move(options));
   while (monitor->observe().canary_runs == 0) std::this_thread::yield();
   const auto seen = monitor->observe();
   BOOST_TEST(seen.read);
   BOOST_TEST(seen.readings.devices.at(0).name == "Fake GPU");
-  BOOST_TEST(seen.canary_failure.value() == "wrong");
-  BOOST_TEST(gpu_memory_mb(seen.readings, "0000:01:00.0") == 1024.0);
-  BOOST_TEST(gpu_memory_mb(seen.readings, "0000:02:00.0") == 0.0);
-  const auto families = gpu_metrics(monitor).Collect();
+  BOOST_TEST(seen.canary_failures.at(0) == "wrong");
+  const std::vector<gpu_use::device> ours{{"cuda:0", "0000:01:00.0"}};
+  const std::vector<gpu_use::device> other{{"cuda:0", "0000:02:00.0"}};
+  BOOST_TEST(gpu_memory_mb(seen.readings, ours) == 1024.0);
+  BOOST_TEST(gpu_memory_mb(seen.readings, other) == 0.0);
+  const auto families = gpu_metrics(monitor, ours).Collect();
   const auto memory = std::find_if(families.begin(), families.end(),
                                    [](const auto& f) { return f.name == "bitnet_gpu_memory_used_bytes"; });
   BOOST_REQUIRE((memory != families.end()));
   BOOST_TEST(memory->metric.at(0).gauge.value == static_cast<double>(1ULL << 30));
+  BOOST_TEST(label(memory->metric.at(0), "device") == "cuda:0");
+  BOOST_TEST(label(gpu_metrics(monitor, other).Collect().at(0).metric.at(0), "device") == "");
+}
+
+BOOST_FIXTURE_TEST_CASE(metrics_tell_devices_apart, fake) {
+  state->count = 2;
+  device(1).used = 3ULL << 30;
+  gpu_monitor_options options;
+  options.read = [this] { return library.read(); };
+  const auto monitor = std::make_shared<gpu_monitor>(std::move(options));
+  while (!monitor->observe().read) std::this_thread::yield();
+  // CUDA counts them the other way round.
+  const std::vector<gpu_use::device> used{{"cuda:0", "0000:02:00.0"}, {"cuda:1", "0000:01:00.0"}};
+  BOOST_TEST(gpu_memory_mb(monitor->observe().readings, used) == 4096.0);
+  const auto family = gpu_metrics(monitor, used).Collect().at(0);
+  BOOST_TEST(family.name == "bitnet_gpu_memory_used_bytes");
+  BOOST_REQUIRE(family.metric.size() == 2U);
+  BOOST_TEST(label(family.metric[1], "device") == "cuda:0");
+  BOOST_TEST(family.metric[1].gauge.value == static_cast<double>(3ULL << 30));
+  BOOST_TEST(label(family.metric[0], "device") == "cuda:1");
 }
 
 BOOST_AUTO_TEST_CASE(a_library_that_hangs_holds_nobody_up) {

@@ -111,11 +111,10 @@ std::vector<std::string> transcripts(std::vector<std::uint64_t> lifetimes) {
     o.generation.max_sequences = 4;  // some wait
     o.generation.prefill_chunk = 16;
     o.backend = cpu_backend();
-    o.backend.create_engine =
-        [create = o.backend.create_engine, lifetime](
-            std::shared_ptr<const engine::model> m,
-            const engine::generation_options& g) -> engine::result<std::unique_ptr<inference_engine>> {
-      auto made = create(std::move(m), g);
+    o.backend.create_engine = [create = o.backend.create_engine, lifetime](
+                                  std::shared_ptr<const engine::model> m, const engine::generation_options& g,
+                                  std::size_t device) -> engine::result<std::unique_ptr<inference_engine>> {
+      auto made = create(std::move(m), g, device);
       if (!made) return made;
       return std::make_unique<mortal_engine>(std::move(*made), lifetime);
     };

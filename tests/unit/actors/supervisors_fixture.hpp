@@ -101,7 +101,8 @@ struct model_fixture : aggregator_fixture {
 struct engine_fixture : model_fixture {
   engine_supervisor_actor engine;
   std::shared_ptr<engine_ledger> ledger = std::make_shared<engine_ledger>();
-  bool own_weights = false;  ///< each engine has its own
+  bool own_weights = false;            ///< each engine has its own
+  std::vector<std::string> devices{};  ///< of the backend
 
   void start() {
     model_fixture::start();
@@ -114,6 +115,7 @@ struct engine_fixture : model_fixture {
     o.generation.max_queued = 2;
     o.backend = fake_backend(control);
     o.backend.own_weights = own_weights;
+    o.backend.devices = devices;
     o.aggregator = health;
     o.router = requests;
     o.model = model;

@@ -553,7 +553,7 @@ BOOST_AUTO_TEST_CASE(an_engine_whose_weights_are_found_bad_before_it_begins_has_
     control->dies_at_start = false;
   };
   advance(8s);
-  BOOST_TEST(ledger->slots[0].incarnation == 1U);
+  BOOST_TEST(ledger->slots[0].places[0].incarnation == 1U);
   control->dies_at_start = true;  // as the loader refuses, having checked the weights that engines come from
   advance(5s);
   BOOST_TEST(control->loads == 2);

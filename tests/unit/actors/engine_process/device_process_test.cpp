@@ -43,10 +43,10 @@ struct device_processes {
   inference_backend backend;
   std::shared_ptr<const engine::model> model;
 
-  explicit device_processes(const std::string& device) {
+  explicit device_processes(std::vector<std::string> devices) {
     process_backend_options options;
     options.worker_binary = EMULATED_WORKER;
-    options.device = device;
+    options.devices = std::move(devices);
     backend = process_backend(std::move(options));
     engine::load_options load;
     load.threads = 1;
@@ -59,10 +59,22 @@ struct device_processes {
     model = *loaded;
   }
 
-  engine::result<std::unique_ptr<inference_engine>> engine() const {
-    return backend.create_engine(model, small_options());
+  engine::result<std::unique_ptr<inference_engine>> engine(std::size_t device = 0) const {
+    return backend.create_engine(model, small_options(), device);
+  }
+  std::vector<pid_t> engine_pids() const {
+    const auto processes = backend.processes();
+    BOOST_REQUIRE(processes.size() == 1U);
+    return processes[0].engines;
   }
 };
+
+void kill_and_wait(inference_engine& engine, pid_t process) {
+  BOOST_REQUIRE(kill(process, SIGKILL) == 0);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!engine.lost() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  BOOST_TEST(engine.lost().has_value());
+}
 
 }  // namespace
 
@@ -70,8 +82,8 @@ BOOST_AUTO_TEST_SUITE(device_processes_rules)
 
 BOOST_AUTO_TEST_CASE(
     an_engine_on_a_device_is_replaced_after_its_process_was_killed_with_the_tokens_of_the_cpu) {
-  const device_processes on_cpu("");
-  const device_processes on_gpu("cuda:0");
+  const device_processes on_cpu({});
+  const device_processes on_gpu({"cuda:0"});
 
   auto cpu = on_cpu.engine();
   BOOST_REQUIRE_MESSAGE(cpu, (cpu ? "" : cpu.error().message));
@@ -83,12 +95,8 @@ BOOST_AUTO_TEST_CASE(
   BOOST_REQUIRE_MESSAGE(first, (first ? "" : first.error().message));
   BOOST_TEST((generate(**first) == expected));
 
-  const auto processes = on_gpu.backend.processes();
-  BOOST_REQUIRE(processes.size() == 1U);
-  BOOST_REQUIRE(kill(processes[0].engine, SIGKILL) == 0);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!(*first)->lost() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-  BOOST_TEST((*first)->lost().has_value());
+  BOOST_REQUIRE(on_gpu.engine_pids().size() == 1U);
+  kill_and_wait(**first, on_gpu.engine_pids()[0]);
   first->reset();
 
   auto second = on_gpu.engine();
@@ -99,9 +107,34 @@ BOOST_AUTO_TEST_CASE(
   BOOST_TEST(*again == *golden);
 }
 
+BOOST_AUTO_TEST_CASE(two_devices_have_an_engine_each_of_one_loader_and_are_replaced_apart) {
+  const device_processes both({"cuda:0", "cuda:1"});
+  BOOST_TEST((both.backend.devices == std::vector<std::string>{"cuda:0", "cuda:1"}));
+  auto first = both.engine(0);
+  auto second = both.engine(1);
+  BOOST_REQUIRE_MESSAGE(first, (first ? "" : first.error().message));
+  BOOST_REQUIRE_MESSAGE(second, (second ? "" : second.error().message));
+  const auto pids = both.engine_pids();
+  BOOST_REQUIRE(pids.size() == 2U);
+  BOOST_TEST(pids[0] != pids[1]);
+  const auto tokens = generate(**first);
+  BOOST_TEST((generate(**second) == tokens));
+
+  kill_and_wait(**second, pids[1]);
+  second->reset();
+  BOOST_TEST((both.engine_pids() == std::vector<pid_t>{pids[0]}));
+  auto next = both.engine(1);
+  BOOST_REQUIRE_MESSAGE(next, (next ? "" : next.error().message));
+  // The other one did not notice.
+  BOOST_TEST(!(*first)->lost().has_value());
+  BOOST_TEST(both.engine_pids().at(0) == pids[0]);
+  BOOST_TEST((generate(**first) == tokens));
+  BOOST_TEST((generate(**next) == tokens));
+}
+
 BOOST_AUTO_TEST_CASE(
     a_device_that_is_not_there_refuses_the_engine_with_a_sentence_and_leaves_the_loader_alone) {
-  const device_processes absent("cuda:7");
+  const device_processes absent({"cuda:7"});
   const auto refused = absent.engine();
   BOOST_REQUIRE(!refused);
   BOOST_TEST(refused.error().message.find("cuda:7 cannot be had any more") != std::string::npos);

@@ -12,7 +12,7 @@ namespace {
 
 using namespace bitnet;
 using cuda_emulation::injected;
-using engine::cuda::choose_device;
+using engine::cuda::choose_devices;
 using kernels::cuda::device_list;
 
 std::shared_ptr<engine::compute_device> emulated(const engine::cuda::cuda_options& options = {}) {
@@ -37,6 +37,12 @@ device_list devices(std::initializer_list<std::pair<int, int>> computes) {
                             .compute_major = major,
                             .compute_minor = minor});
   return list;
+}
+
+std::vector<int> indices(std::string_view wanted, std::initializer_list<std::pair<int, int>> computes) {
+  std::vector<int> found;
+  for (const auto& device : choose_devices(wanted, devices(computes)).devices) found.push_back(device.index);
+  return found;
 }
 
 }  // namespace
@@ -96,23 +102,26 @@ BOOST_AUTO_TEST_CASE(steps_take_no_memory_and_decode_steps_replay_a_recording) {
 
 BOOST_AUTO_TEST_CASE(the_device_is_chosen_by_what_is_wanted_and_what_is_there) {
   const auto none = device_list{{}, "no driver"};
-  BOOST_TEST(!choose_device("cpu", devices({{9, 0}})).device.has_value());
-  BOOST_TEST(choose_device("auto", devices({{9, 0}})).device->index == 0);
-  BOOST_TEST(choose_device("cuda", devices({{7, 0}, {8, 0}})).device->index == 1);
-  BOOST_TEST(choose_device("cuda:1", devices({{9, 0}, {8, 0}})).device->index == 1);
+  BOOST_TEST(choose_devices("cpu", devices({{9, 0}})).devices.empty());
+  BOOST_TEST(indices("auto", {{9, 0}}) == std::vector<int>{0});
+  // Every usable one, unless one is named.
+  BOOST_TEST(indices("auto", {{9, 0}, {8, 0}, {7, 0}}) == (std::vector<int>{0, 1}));
+  BOOST_TEST(indices("cuda", {{7, 0}, {8, 0}, {7, 5}}) == (std::vector<int>{1, 2}));
+  BOOST_TEST(indices("cuda:1", {{9, 0}, {8, 0}}) == std::vector<int>{1});
 
-  const auto fallen_back = choose_device("auto", none);
-  BOOST_TEST(!fallen_back.device.has_value());
+  const auto fallen_back = choose_devices("auto", none);
+  BOOST_TEST(fallen_back.devices.empty());
   BOOST_TEST(!fallen_back.refused);
   BOOST_TEST(fallen_back.reason == "no CUDA device: no driver");
-  const auto old = choose_device("auto", devices({{6, 1}}));
+  const auto old = choose_devices("auto", devices({{6, 1}}));
   BOOST_TEST(!old.refused);
   BOOST_TEST(old.reason.find("7.5 is the least") != std::string::npos);
 
-  BOOST_TEST(choose_device("cuda", none).refused);
-  BOOST_TEST(choose_device("cuda:3", devices({{9, 0}})).refused);
-  BOOST_TEST(choose_device("cuda:3", devices({{9, 0}})).reason == "there is no device 3: the driver shows 1");
-  BOOST_TEST(choose_device("cuda:0", devices({{6, 1}})).refused);
+  BOOST_TEST(choose_devices("cuda", none).refused);
+  BOOST_TEST(choose_devices("cuda:3", devices({{9, 0}})).refused);
+  BOOST_TEST(choose_devices("cuda:3", devices({{9, 0}})).reason ==
+             "there is no device 3: the driver shows 1");
+  BOOST_TEST(choose_devices("cuda:0", devices({{6, 1}})).refused);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
