@@ -226,7 +226,8 @@ std::span<const candidate> cuda_pass::candidates(std::size_t index) const noexce
 }
 
 /// Launches kernel by kernel the first time, so that the driver has loaded the kernels before they are
-/// recorded: loading may have to wait for the device, which a recording must not.
+/// recorded: loading may have to wait for the device, which a recording must not. Where there is no memory
+/// for a recording, it goes on like that.
 void cuda_pass::launch_decode(const step_shape& shape) {
   const std::tuple key{shape.rows, shape.most_blocks, shape.selects};
   const auto known = graphs_.find(key);
@@ -235,7 +236,14 @@ void cuda_pass::launch_decode(const step_shape& shape) {
     return launch(shape);
   }
   auto& graph = known->second;
-  if (!graph) graph.emplace(stream_, [&] { launch(shape); });
+  if (!graph) {
+    try {
+      graph.emplace(stream_, [&] { launch(shape); });
+    } catch (const kernels::cuda::device_error& problem) {
+      if (problem.kind() != kernels::cuda::fault::out_of_memory) throw;
+      return launch(shape);
+    }
+  }
   graph->launch(stream_);
 }
 

@@ -64,7 +64,7 @@ void run_kernel(dim3 grid, dim3 block, std::function<void()> body);
 
 /// What the next calls of the runtime do; for tests of errors.
 struct faults {
-  int next_call = 0;     ///< error of the next malloc or stream query; 0: none
+  int next_call = 0;     ///< error of the next malloc, stream query or graph; 0: none
   bool hangs = false;    ///< streams never finish
   int device_count = 1;  ///< 0: cudaErrorNoDevice
   std::size_t free_bytes = std::size_t{4} << 30;

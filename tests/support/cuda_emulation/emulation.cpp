@@ -241,8 +241,8 @@ using cuda_emulation::injected;
 
 namespace {
 
-/// What the device has given out. Memory of a device that hangs is never given back, as a real one's ends with
-/// the process; from here a leak checker still reaches it.
+/// What the device has given out. Memory of a device that hangs is never given back, as a real one's ends
+/// with the process; from here a leak checker still reaches it.
 class device_memory {
  public:
   void insert(void* p) {
@@ -359,6 +359,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
+  if (const auto fault = cuda_emulation::take_fault(); fault != cudaSuccess) return fault;
   *executable = new cuda_emulation::recording(*static_cast<cuda_emulation::recording*>(graph));
   return cudaSuccess;
 }

@@ -100,6 +100,20 @@ BOOST_AUTO_TEST_CASE(steps_take_no_memory_and_decode_steps_replay_a_recording) {
   BOOST_TEST(injected().graph_launches == replays + 10);
 }
 
+BOOST_AUTO_TEST_CASE(without_memory_for_a_recording_steps_are_launched_kernel_by_kernel) {
+  const auto loop = tests::make_loop(on_device());
+  BOOST_REQUIRE(loop->submit(tests::request_of(1, 5, 20)).has_value());
+  loop->step();
+  loop->step();
+  const auto replays = injected().graph_launches;
+  injected().next_call = cudaErrorMemoryAllocation;
+  BOOST_CHECK_NO_THROW(loop->step());
+  BOOST_TEST(injected().next_call == 0);
+  BOOST_TEST(injected().graph_launches == replays);
+  BOOST_CHECK_NO_THROW(loop->step());  // there is memory again
+  BOOST_TEST(injected().graph_launches == replays + 1);
+}
+
 BOOST_AUTO_TEST_CASE(the_device_is_chosen_by_what_is_wanted_and_what_is_there) {
   const auto none = device_list{{}, "no driver"};
   BOOST_TEST(choose_devices("cpu", devices({{9, 0}})).devices.empty());
