@@ -242,6 +242,77 @@ void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& sh
                });
 }
 
+head_matrix pack_int8_head(std::span<const float> values, std::size_t rows, std::size_t cols) {
+  return pack_head(values, {rows, cols, 1}, head_matrix::format::int8);
+}
+
+kernels::head_screen make_screen(const head_matrix& head) {
+  kernels::head_screen screen(head);
+  std::vector<kernels::head_screen::column_sums> sums(head.cols());
+  for (std::size_t b = 0; b < head.block_count(); ++b) kernels::head_screen::add_block(head, b, sums);
+  screen.fold(sums);
+  for (std::size_t b = 0; b < screen.block_count(); ++b) screen.pack_block(b, head);
+  return screen;
+}
+
+void check_screen_scores(const kernels::head_screen_kernels& table, const matmul_shape& shape,
+                         activations kind) {
+  auto values = random_floats(shape.rows * shape.cols, shape.rows * 1000 + shape.cols);
+  // Rows far outside have the codes 15 and 0 everywhere: the largest sums there are.
+  if (kind != activations::random)
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (i / shape.cols % 16 < 2) values[i] = i / shape.cols % 16 == 0 ? 50.0F : -50.0F;
+  const auto screen = make_screen(pack_int8_head(values, shape.rows, shape.cols));
+  quantized_activations x;
+  fill(x, shape, kind, kernels::activation_layout::rows);
+  std::vector<std::int32_t> expected(shape.tokens * shape.rows);
+  for (std::size_t r = 0; r < shape.rows; ++r)
+    for (std::size_t m = 0; m < shape.tokens; ++m)
+      for (std::size_t k = 0; k < shape.cols; ++k)
+        expected[m * shape.rows + r] +=
+            (screen.block(r / 32)[k / 4 * 64 + r % 16 * 4 + k % 4] >> (r % 32 / 16 * 4) & 15) * x.at(m, k);
+  constexpr std::int32_t untouched = -1234567890;
+  const std::size_t stride = shape.rows + 5;
+  for (const std::size_t length : {std::size_t{1}, std::size_t{3}, screen.block_count()}) {
+    std::vector<std::int32_t> scores(1 + shape.tokens * stride, untouched);
+    std::vector<std::int32_t> wanted = scores;
+    for (std::size_t m = 0; m < shape.tokens; ++m)
+      std::copy_n(expected.data() + m * shape.rows, shape.rows, wanted.data() + 1 + m * stride);
+    for (std::size_t b = 0; b < screen.block_count(); b += length)
+      table.scores(screen, x, scores.data() + 1, stride, {b, std::min(b + length, screen.block_count())});
+    BOOST_TEST((scores == wanted),
+               "scores of " << to_string(shape) << ", " << length << " blocks at a time, differ");
+  }
+}
+
+void check_rescoring(const kernels::head_screen_kernels& table, const matmul_shape& shape,
+                     kernels::activation_layout layout) {
+  const auto head =
+      pack_int8_head(random_floats(shape.rows * shape.cols, shape.rows), shape.rows, shape.cols);
+  quantized_activations x;
+  quantized_activations in_rows;
+  fill(x, shape, activations::random, layout);
+  fill(in_rows, shape, activations::random, kernels::activation_layout::rows);
+  std::vector<float> expected(shape.tokens * shape.rows);
+  const auto screen = make_screen(head);
+  const auto& reference = kernels::matmul_kernels_for(kernels::instruction_set::scalar);
+  reference.head_int8(head, in_rows, expected.data(), shape.rows, {0, head.block_count()});
+  std::mt19937 random(1);
+  for (const unsigned one_in : {1U, 2U, 20U}) {
+    std::vector<std::uint32_t> rows;
+    for (std::uint32_t r = 0; r < shape.rows; ++r)
+      if (random() % one_in == 0) rows.push_back(r);
+    for (std::size_t m = 0; m < shape.tokens; ++m) {
+      std::vector<float> logits(rows.size() + 2, sentinel);
+      table.rescore(screen, head.row_scales(), x, m, rows.data(), rows.size(), logits.data() + 1);
+      std::vector<float> wanted(rows.size() + 2, sentinel);
+      for (std::size_t i = 0; i < rows.size(); ++i) wanted[1 + i] = expected[m * shape.rows + rows[i]];
+      const auto at = first_difference(logits, wanted);
+      BOOST_TEST(!at, to_string(shape) << ": token " << m << ", one row in " << one_in << " differs");
+    }
+  }
+}
+
 void check_quantize_row(const kernels::matmul_kernels& table, std::size_t tokens, std::size_t cols) {
   using limits = std::numeric_limits<float>;
   std::mt19937_64 random(cols);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/base3.hpp"
+#include "kernels/head_screen.hpp"
 #include "kernels/matmul.hpp"
 
 #include <cstddef>
@@ -38,6 +39,16 @@ void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_sha
 void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind);
 void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
 void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& shape);
+
+/// An int8 head from row-major values, and its screen.
+kernels::head_matrix pack_int8_head(std::span<const float> values, std::size_t rows, std::size_t cols);
+kernels::head_screen make_screen(const kernels::head_matrix& head);
+
+void check_screen_scores(const kernels::head_screen_kernels& table, const matmul_shape& shape,
+                         activations kind);
+/// Every row, and some of them, of every token.
+void check_rescoring(const kernels::head_screen_kernels& table, const matmul_shape& shape,
+                     kernels::activation_layout layout);
 
 /// Quantises rows of cols floats from each of several distributions, as one of `tokens`, and compares them
 /// with the rule.
