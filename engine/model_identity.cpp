@@ -112,6 +112,11 @@ std::vector<weight_region> weight_regions(const model_weights& weights) {
   list.add("output.weight", weights.head.bytes());
   if (weights.head.row_scales() != nullptr)
     list.add("output.weight (scales)", std::span(weights.head.row_scales(), weights.head.rows()));
+  if (weights.screen) {
+    list.add("output.weight (screen)", weights.screen->code_bytes());
+    list.add("output.weight (rows)", weights.screen->int8_row_bytes());
+    list.add("output.weight (screen factors)", weights.screen->factors());
+  }
   list.add("output_norm.weight", weights.output_norm);
   for (std::size_t b = 0; b < weights.blocks.size(); ++b) {
     const block_weights& block = weights.blocks[b];

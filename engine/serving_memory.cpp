@@ -27,7 +27,8 @@ result<void> check_memory_to_serve(const std::filesystem::path& path, const load
   if (!config) return tl::unexpected(config.error());
   const auto* embedding = (*file)->find_tensor("token_embd.weight");
   if (embedding == nullptr) return {};  // loading says what is wrong with this file
-  const auto weights = weights_memory_bytes(*config, *embedding, options.head);
+  const auto weights = weights_memory_bytes(*config, *embedding, options.head) +
+                       (options.screen_head ? head_screen_bytes(*config) : 0);
   const auto available =
       options.memory_limit_bytes != 0 ? options.memory_limit_bytes : available_memory_bytes();
   const auto left = available - std::min(available, weights);

@@ -55,6 +55,8 @@ const char* to_string(operation op) noexcept {
       return "output_norm";
     case operation::head_matmul:
       return "head_matmul";
+    case operation::head_candidates:
+      return "head_candidates";
   }
   return "unknown";
 }
@@ -79,7 +81,7 @@ class forward_member {
       if (!run_layer(layer)) return;
     }
     add_projected();
-    if (!s_.logits_rows.empty()) compute_logits();
+    if (!s_.head.empty()) compute_logits();
   }
 
  private:
@@ -215,10 +217,7 @@ class forward_member {
   template <class Linear>
   void expect_layer(std::size_t layer) {
     if (layer == s_.weights.blocks.size()) {
-      const auto& head = s_.weights.head;
-      if (alone_ && head.storage_format() == kernels::head_matrix::format::int8)
-        kernels::prefetch_blocks(head.int8_block(member_.share(head.block_count()).first),
-                                 head.bytes().size() / head.block_count());
+      s_.head.prefetch(member_);
       return;
     }
     using Matrix = decltype(Linear::attn_q);
@@ -319,26 +318,18 @@ class forward_member {
   }
 
   void compute_logits() {
-    const auto count = s_.logits_rows.size();
     if (!alone_) member_.barrier();  // the residual of a row may be another member's
-    const auto mine = alone_ ? kernels::work_range{0, 1} : member_.share(count);
-    for (auto i = mine.first; i < mine.last; ++i) {
-      auto* normed = tokens_.head_floats.row(i);
-      s_.vector.rms_norm(tokens_.residual.row(s_.logits_rows[i]), s_.weights.output_norm.data(),
-                         config_.rms_epsilon, normed, config_.embedding_length);
-      s_.matmul.quantize_row(normed, tokens_.head_input, i);  // an f16 head needs only what it says about NaN
-      if (std::isnan(tokens_.head_input.row_scale()[i])) note_failure(s_.logits_rows[i]);
-    }
+    s_.head.normalise(member_, tokens_.residual, s_.row_failed.data());
     tokens_done(operation::output_norm);
-    const auto& head = s_.weights.head;
-    const auto blocks = member_.share(head.block_count());
-    if (head.storage_format() == kernels::head_matrix::format::int8) {
-      s_.matmul.head_int8(head, tokens_.head_input, s_.logits.row(0), s_.logits.cols(), blocks);
-    } else {
-      s_.matmul.head_f16(head, tokens_.head_floats.row(0), tokens_.head_floats.cols(), count,
-                         s_.logits.row(0), s_.logits.cols(), blocks);
-    }
+    s_.head.multiply(member_);
     barrier(operation::head_matmul);
+    if (!s_.head.screens()) return;
+    s_.head.select(member_);
+    barrier(operation::head_candidates);
+    s_.head.rescore(member_);
+    member_.barrier();
+    s_.head.rank(member_);
+    lap(operation::head_candidates);
   }
 
   void barrier(operation op) {
@@ -389,7 +380,11 @@ forward_status transformer::forward(std::span<const batch_chunk> chunks, kv_cach
 }
 
 std::span<float> transformer::logits(std::size_t index) noexcept {
-  return {state_->logits.row(index), state_->logits.cols()};
+  return state_->head.logits(index);
+}
+
+std::span<const candidate> transformer::candidates(std::size_t index) const noexcept {
+  return state_->head.candidates(index);
 }
 
 bool transformer::failed(std::size_t chunk) const noexcept {

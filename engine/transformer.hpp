@@ -28,8 +28,9 @@ enum class operation : std::uint8_t {
   down_matmul,
   output_norm,
   head_matmul,
+  head_candidates,  ///< of screened heads: choosing them and their logits
 };
-inline constexpr std::size_t operation_count = 13;
+inline constexpr std::size_t operation_count = 14;
 const char* to_string(operation op) noexcept;
 
 /// Seconds a step of the forward pass took in all, waiting at its barrier included, as member 0 saw it.
@@ -54,6 +55,7 @@ class transformer final : public forward_pass {
   /// Moves `progress.layer` and `last_progress_ns` at every layer; looks at `progress.cancel` once a layer.
   forward_status forward(std::span<const batch_chunk> chunks, kv_cache& cache, progress& progress) override;
   std::span<float> logits(std::size_t index) noexcept override;
+  std::span<const candidate> candidates(std::size_t index) const noexcept override;
   bool failed(std::size_t chunk) const noexcept override;
 
  private:

@@ -1,46 +1,28 @@
 #pragma once
 
+#include "engine/output_head.hpp"
 #include "engine/rope_table.hpp"
+#include "engine/token_matrix.hpp"
 #include "engine/transformer.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/vector.hpp"
-
-#include <boost/align/aligned_allocator.hpp>
 
 #include <atomic>
 #include <vector>
 
 namespace bitnet::engine {
 
-/// Row-major floats, one row a token.
-class token_matrix {
- public:
-  token_matrix() = default;
-  token_matrix(std::size_t rows, std::size_t cols) : cols_(cols), values_(rows * cols) {}
-
-  float* row(std::size_t r) noexcept { return values_.data() + r * cols_; }
-  const float* row(std::size_t r) const noexcept { return values_.data() + r * cols_; }
-  std::size_t cols() const noexcept { return cols_; }
-
- private:
-  std::size_t cols_ = 0;
-  std::vector<float, boost::alignment::aligned_allocator<float, 64>> values_;
-};
-
 /// What the steps that go token by token read and write. A pass over one token gives each member a set of its
 /// own: all compute the same, and nobody waits for anybody.
 struct token_buffers {
-  token_buffers(const model_config& config, const kernels::matmul_kernels& matmul, std::size_t rows,
-                std::size_t logits_rows);
-  void resize(std::size_t rows, std::size_t logits_rows);
+  token_buffers(const model_config& config, const kernels::matmul_kernels& matmul, std::size_t rows);
+  void resize(std::size_t rows);
 
   token_matrix residual;                        ///< [rows, embedding_length]
   token_matrix normed;                          ///< [rows, longest input of a product]
   kernels::quantized_activations block_input;   ///< of q, k, v, and of gate and up
   kernels::quantized_activations output_input;  ///< of attn_output
   kernels::quantized_activations down_input;    ///< of ffn_down
-  token_matrix head_floats;                     ///< [logits_rows, embedding_length]
-  kernels::quantized_activations head_input;
 
  private:
   const kernels::matmul_kernels& matmul_;
@@ -86,7 +68,6 @@ struct transformer::state {
   kv_cache* cache = nullptr;
   struct progress* progress = nullptr;
   std::vector<batch_row> rows;
-  std::vector<std::size_t> logits_rows;  ///< rows that want logits
   std::vector<attention_item> attention_items;
   std::vector<std::atomic<std::size_t>> next_item;  ///< a counter a layer: items are taken, not dealt out
   std::vector<std::uint8_t> chunk_failed;
@@ -98,6 +79,8 @@ struct transformer::state {
   token_buffers shared;
   std::vector<std::unique_ptr<token_buffers>> own;
 
+  output_head head;
+
   // Results of products and attention, always shared: members write different columns.
   token_matrix q;                                          ///< [rows, query_length]
   token_matrix k;                                          ///< [rows, kv_length]
@@ -106,7 +89,6 @@ struct transformer::state {
   token_matrix projected;                                  ///< [rows, embedding_length]
   token_matrix gate;                                       ///< [rows, feed_forward_length]
   token_matrix up;                                         ///< [rows, feed_forward_length]
-  token_matrix logits;                                     ///< [logits rows, vocabulary_size]
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
 };
 

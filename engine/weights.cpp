@@ -3,6 +3,7 @@
 #include "engine/dequantize.hpp"
 #include "engine/embedding.hpp"
 #include "engine/gguf.hpp"
+#include "engine/head_screening.hpp"
 #include "engine/linear_weights.hpp"
 #include "engine/load_session.hpp"
 #include "engine/system_memory.hpp"
@@ -230,6 +231,7 @@ result<void> check_memory(const gguf_file& file, const model_config& config, con
   std::uint64_t needed = weights_memory_bytes(config, *file.find_tensor("token_embd.weight"), options.head);
   if (options.decode == decode_format::base3 && kernels::base3_matmul_for(options.isa) != nullptr)
     needed += decode_copy_bytes(config);
+  if (options.screen_head) needed += head_screen_bytes(config);
   const std::uint64_t available =
       options.memory_limit_bytes != 0 ? options.memory_limit_bytes : available_memory_bytes();
   if (needed <= available) return {};
@@ -254,6 +256,10 @@ result<std::unique_ptr<model_weights>> load_checked(std::shared_ptr<const gguf_f
                   .and_then([&] { return check_memory(*file, weights->config, options); })
                   .and_then([&] { return loader.load(*weights, options.head); });
   if (!done) return tl::unexpected(std::move(done.error()));
+  if (options.screen_head) {
+    weights->screen = make_head_screen(weights->head, threads);
+    weights->screen_candidates = options.screen_candidates;
+  }
   weights->decode_blocks = make_decode_blocks(weights->config, weights->blocks, options);
   weights->file = std::move(file);
   if (options.warn) {
@@ -278,7 +284,9 @@ void for_each_matrix(const Block& block, const Visitor& visit) {
 }  // namespace
 
 std::size_t model_weights::bytes_read_per_step(std::size_t sequences) const noexcept {
-  std::size_t total = head.bytes().size();
+  std::size_t total = screen ? screen->code_bytes().size() +
+                                   sequences * std::min(screen_candidates, head.rows()) * head.padded_cols()
+                             : head.bytes().size();
   const auto add = [&total](const auto& matrix) { total += matrix.bytes().size(); };
   if (sequences <= kernels::base3_max_tokens && !decode_blocks.empty())
     for (const auto& block : decode_blocks) for_each_matrix(block, add);
@@ -305,6 +313,10 @@ std::uint64_t weights_memory_bytes(const model_config& config, const gguf_tensor
   const std::uint64_t head_value_bytes = head == head_matrix::format::f16 ? 2 : 1;
   return config.block_count * block + embedding.size_bytes +
          config.vocabulary_size * (head_value_bytes * rounded_up(width, ternary_matrix::column_padding) + 4);
+}
+
+std::uint64_t head_screen_bytes(const model_config& config) noexcept {
+  return kernels::head_screen::memory_bytes(config.vocabulary_size, config.embedding_length);
 }
 
 result<std::unique_ptr<model_weights>> load_weights(std::shared_ptr<const gguf_file> file,

@@ -3,6 +3,7 @@
 #include "engine/decode_weights.hpp"
 #include "engine/error.hpp"
 #include "engine/model_config.hpp"
+#include "kernels/head_screen.hpp"
 #include "kernels/instruction_set.hpp"
 #include "kernels/matrix.hpp"
 
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,10 +55,13 @@ struct model_weights {
   std::vector<block_weights> blocks;
   std::vector<decode_block> decode_blocks;  ///< the linear weights again for passes over few tokens, or empty
   std::vector<float> output_norm;           ///< [embedding_length]
-  kernels::head_matrix head;              ///< [vocabulary_size, embedding_length], from output or token_embd
-  std::shared_ptr<const gguf_file> file;  ///< what was loaded: its metadata and identity
+  kernels::head_matrix head;  ///< [vocabulary_size, embedding_length], from output or token_embd
+  std::optional<kernels::head_screen> screen;  ///< of the head; none where it is not screened
+  std::size_t screen_candidates = 1024;        ///< that the screen chooses for each token
+  std::shared_ptr<const gguf_file> file;       ///< what was loaded: its metadata and identity
 
-  /// Bytes of packed weights and head that a decode step of so many sequences reads.
+  /// Bytes of packed weights and head that a decode step of so many sequences reads; of a screened head the
+  /// screen's and the candidates'.
   std::size_t bytes_read_per_step(std::size_t sequences = 1) const noexcept;
 
   /// Multiply-adds of a token in the linear layers, the head not counted.
@@ -66,6 +71,9 @@ struct model_weights {
 struct load_options {
   std::size_t threads = 0;  ///< for packing; 0: all usable CPUs
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  /// Also a screen of the head; it must be int8.
+  bool screen_head = false;
+  std::size_t screen_candidates = 1024;  ///< see model_weights
   decode_format decode = decode_format::automatic;
   /// What will run the model: the choice of the decode format depends on it.
   kernels::instruction_set isa = kernels::best_instruction_set();
@@ -82,6 +90,9 @@ struct load_options {
 /// Bytes of memory that load_weights() takes and keeps for a model of this shape, with that embedding tensor.
 std::uint64_t weights_memory_bytes(const model_config& config, const gguf_tensor& embedding,
                                    kernels::head_matrix::format head) noexcept;
+
+/// What load_options::screen_head adds to it.
+std::uint64_t head_screen_bytes(const model_config& config) noexcept;
 
 /// Packs all weights of `file`. Refuses with a sentence that names the tensor when a shape, type or value is
 /// wrong, a tensor is missing, or there is one that our transformer would not use.

@@ -1,3 +1,4 @@
+#include "engine/head_screening.hpp"
 #include "tests/unit/engine/generation_fixture.hpp"
 #include "tests/unit/engine/grammar/support.hpp"
 
@@ -50,6 +51,21 @@ void check_value(const std::string& text) {
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(generation_schema)
+
+BOOST_AUTO_TEST_CASE(a_screened_head_leaves_constrained_completions_as_they_are) {
+  auto config = small_config();
+  config.vocabulary_size = static_cast<std::uint32_t>(byte_model()->tokens->size());
+  auto model = random_model(config);
+  model->tokens = std::make_unique<byte_tokenizer>();
+  model->weights->screen = engine::make_head_screen(model->weights->head, 1);
+  model->weights->screen_candidates = 1;
+  auto screened = make_loop({}, std::move(model));
+  auto full = make_loop({}, byte_model());
+  for (auto* loop : {screened.get(), full.get()}) BOOST_REQUIRE(loop->submit(constrained(1, 0.0F)));
+  const auto expected = run_until_idle(*full).at(1);
+  BOOST_TEST(run_until_idle(*screened).at(1).ids() == expected.ids(), boost::test_tools::per_element());
+  check_value(text_of(expected));
+}
 
 BOOST_AUTO_TEST_CASE(completions_end_by_themselves_with_a_valid_value) {
   auto loop = make_loop({.max_sequences = 8}, byte_model());

@@ -40,13 +40,13 @@ void write(const fs::path& path, std::string_view text) {
   std::ofstream(path, std::ios::trunc) << text;
 }
 
-std::unique_ptr<model_weights> tiny_weights() {
+std::unique_ptr<model_weights> tiny_weights(const load_options& options = {}) {
   bitnet::tests::synthetic_model shape;
   shape.tied_embeddings = false;
   const bitnet::tests::memory_file file(make_synthetic_model(shape).bytes());
   const auto opened = gguf_file::open(file.path());
   BOOST_REQUIRE(opened.has_value());
-  auto weights = load_weights(*opened, {});
+  auto weights = load_weights(*opened, options);
   BOOST_REQUIRE(weights.has_value());
   return std::move(*weights);
 }
@@ -106,7 +106,9 @@ BOOST_AUTO_TEST_CASE(sound_weights_stay_sound_whatever_the_slice) {
 }
 
 BOOST_AUTO_TEST_CASE(one_flipped_bit_in_any_region_is_found_and_named) {
-  const auto weights = tiny_weights();
+  load_options options;
+  options.screen_head = true;
+  const auto weights = tiny_weights(options);
   weight_scrubber scrubber(*weights);
   std::size_t count = 0;
   for (const weight_region& region : weight_regions(*weights)) {
@@ -119,8 +121,9 @@ BOOST_AUTO_TEST_CASE(one_flipped_bit_in_any_region_is_found_and_named) {
     }
     ++count;
   }
-  // Embedding, head, its scales, the last norm, and eleven of each of two blocks.
-  BOOST_TEST(count == 4U + 2U * 11U);
+  // Embedding, head, its scales, the screen's codes, rows and factors, the last norm, and eleven of each of
+  // two blocks.
+  BOOST_TEST(count == 7U + 2U * 11U);
   BOOST_TEST(one_round(scrubber, 1U << 20).empty());
 }
 

@@ -495,6 +495,37 @@ BOOST_AUTO_TEST_CASE(refuses_a_model_larger_than_the_memory_and_says_by_how_much
   BOOST_TEST(load_weights(*opened, options).value()->decode_blocks.empty());
 }
 
+BOOST_AUTO_TEST_CASE(a_screen_is_made_where_it_is_wanted_and_counts_as_memory) {
+  const gguf_writer writer = make_synthetic_model(synthetic_model());
+  load_options options;
+  BOOST_TEST(!loaded(writer, options)->screen.has_value());
+  options.screen_head = true;
+  options.screen_candidates = 100;
+  const auto weights = loaded(writer, options);
+  BOOST_REQUIRE(weights->screen.has_value());
+  BOOST_TEST(weights->screen->rows() == weights->head.rows());
+  BOOST_TEST(weights->screen_candidates == 100U);
+  const auto taken = weights->screen->code_bytes().size() + weights->screen->int8_row_bytes().size();
+  BOOST_TEST(head_screen_bytes(weights->config) == taken);
+  // What a step reads: half a byte a weight, and the candidates.
+  options.screen_head = false;
+  const auto head = weights->head.bytes().size();
+  BOOST_TEST(weights->bytes_read_per_step(2) == loaded(writer, options)->bytes_read_per_step(2) - head / 2 +
+                                                    2 * 100 * weights->head.padded_cols());
+
+  const memory_file file(writer.bytes());
+  const auto opened = gguf_file::open(file.path());
+  const std::uint64_t needed =
+      weights_memory_bytes(weights->config, *(*opened)->find_tensor("token_embd.weight"),
+                           bitnet::kernels::head_matrix::format::int8) +
+      taken;
+  options.screen_head = true;
+  options.memory_limit_bytes = needed;
+  BOOST_TEST(load_weights(*opened, options).has_value());
+  options.memory_limit_bytes = needed - 1;
+  BOOST_TEST(!load_weights(*opened, options).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(the_memory_estimate_is_what_loading_takes) {
   for (const auto head :
        {bitnet::kernels::head_matrix::format::int8, bitnet::kernels::head_matrix::format::f16}) {
