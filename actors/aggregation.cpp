@@ -160,6 +160,7 @@ health_snapshot aggregation::evaluate(steady_time now, wall_time wall) {
   for (auto& e : entries_) snapshot.components.push_back(judge(e, now));
   roll_up(snapshot);
   snapshot.build = options_.build;
+  snapshot.kind = options_.kind;
   snapshot.memory = memory_;
   snapshot.engine = engine_;
   snapshot.timestamp = wall;

@@ -24,6 +24,7 @@ struct aggregation_options {
   };
   std::vector<component> components{{"model"}, {"memory"}, {"inference_engine"}};
   build_info build;
+  engine_kind kind;
   bool degraded_ok = false;
   std::chrono::milliseconds startup_grace{5000};
   unsigned missed_reports = 3;                         ///< this many periods without a report: unhealthy

@@ -120,6 +120,13 @@ struct stream_statistics {
   std::uint64_t quarantined = 0;  ///< likewise: given up as the cause of workers' deaths
 };
 
+/// What decides how tokens are computed, as configured and as the machine has it.
+struct engine_kind {
+  std::string device;   ///< cpu, or the GPU's name
+  std::string kernels;  ///< instruction set; cuda on a GPU
+  std::string lm_head;  ///< int8, f16 or screened: the last is a heuristic and must be seen
+};
+
 /// What the build knows of itself.
 struct build_info {
   std::string version;
@@ -155,6 +162,7 @@ struct health_snapshot {
   std::map<std::pair<std::string, health_status>, std::uint64_t> transitions;
   std::map<std::string, std::uint64_t> notes;  ///< since the start, by code
   build_info build;
+  engine_kind kind;  ///< of the engine
   health_metrics metrics;
   request_statistics requests;
   stream_statistics streams;

@@ -117,6 +117,14 @@ unsigned ready_status_code(const health_snapshot& snapshot) noexcept {
   return snapshot.overall == health_status::healthy && !snapshot.draining ? 200 : 503;
 }
 
+json::object render_kind(const engine_kind& kind) {
+  json::object o;
+  o["device"] = json_text(kind.device);
+  o["kernels"] = json_text(kind.kernels);
+  o["lm_head"] = json_text(kind.lm_head);
+  return o;
+}
+
 /// Who to look at, and to send signals to; 0 stands for none.
 json::object render_processes(const engine_sample& engine) {
   json::object o;
@@ -143,6 +151,7 @@ std::string render_health_json(const health_snapshot& snapshot) {
   if (!snapshot.reason.empty()) o["reason"] = json_text(snapshot.reason);
   o["draining"] = snapshot.draining;
   o["build"] = render_build(snapshot.build);
+  o["engine"] = render_kind(snapshot.kind);
   o["components"] = std::move(components);
   o["processes"] = render_processes(snapshot.engine);
   auto body = json::serialize(o);

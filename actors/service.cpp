@@ -180,6 +180,7 @@ std::shared_ptr<aggregation> service::state::make_aggregation(const inference_ba
     families.push_back(std::make_shared<gpu_metrics>(options.gpu->monitor, options.gpu->use.devices));
   }
   a.build = options.build;
+  a.kind = options.kind;
   a.degraded_ok = options.degraded_ok;
   a.startup_grace = options.startup_grace;
   a.cpu_count = options.cpu_count != 0 ? options.cpu_count : affinity_cpu_count();

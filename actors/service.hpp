@@ -52,6 +52,7 @@ struct service_options {
   std::size_t cpu_count = 0;              ///< usable CPUs, for cpu_usage_percent; 0: the affinity mask's
 
   build_info build;
+  engine_kind kind;  ///< of the engine, for /health
 
   std::optional<cluster_settings> cluster;  ///< nothing: it serves alone
 

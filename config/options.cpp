@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 2> isolations{"process", "thread"};
 constexpr std::array<std::string_view, 3> priorities{"auto", "prompt", "normal"};
 constexpr std::array<std::string_view, 6> kernel_names{"auto",     "scalar",      "avx2",
                                                        "avx_vnni", "avx512_vnni", "amx_int8"};
-constexpr std::array<std::string_view, 2> head_formats{"int8", "f16"};
+constexpr std::array<std::string_view, 3> head_formats{"int8", "f16", "screened"};
 constexpr std::array<std::string_view, 3> decode_formats{"auto", "base3", "2bit"};
 constexpr std::array<std::string_view, 6> log_levels{"trace", "debug", "info", "warning", "error", "off"};
 constexpr std::array<std::string_view, 2> log_formats{"text", "json"};
@@ -284,7 +284,7 @@ std::vector<option> declare() {
                               FIELD(engine.threads)));
   all.push_back(
       choice_option("engine.kernels", kernel_names, "instruction set of the kernels", FIELD(engine.kernels)));
-  all.push_back(choice_option("engine.lm-head", head_formats, "format of the output projection",
+  all.push_back(choice_option("engine.lm-head", head_formats, "output projection; screened: a heuristic, faster",
                               FIELD(engine.lm_head)));
   all.push_back(choice_option("engine.decode-weights", decode_formats,
                               "how weights lie in memory for few tokens; all give the same tokens",

@@ -49,7 +49,7 @@ struct server_config {
     std::string worker_binary = "auto";   ///< path of bitnet-worker; auto: beside the server's own executable
     std::size_t threads = 0;              ///< 0: all CPUs this process may use
     std::string kernels = "auto";         ///< auto, or an instruction set's name
-    std::string lm_head = "int8";         ///< int8 or f16
+    std::string lm_head = "int8";         ///< int8, f16 or screened
     std::string decode_weights = "auto";  ///< auto, base3 or 2bit
     std::size_t max_sequences = 16;
     std::size_t max_queued = 256;

@@ -150,6 +150,7 @@ void loader::load(const frame& f) {
   engine::load_options options;
   options.threads = command.threads;
   options.head = command.head;
+  options.screen_head = command.screen_head;
   options.decode = command.decode;
   options.isa = command.isa;
   options.warn = [this](const std::string& sentence) {

@@ -196,7 +196,7 @@ engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer
 engine::result<void> loader_process::load(const engine::model& described,
                                           const engine::load_options& options) {
   const std::lock_guard lock(mutex_);
-  write(out_, load_command{described.path.string(), described.identity, options.threads, options.head,
+  write(out_, load_command{described.path.string(), described.identity, options.threads, options.head, options.screen_head,
                            options.decode, options.isa});
   const auto done = ask(frame_kind::load, frame_kind::loaded, std::nullopt, {}, &options);
   if (!done) return tl::unexpected(done.error());

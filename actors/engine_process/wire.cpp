@@ -132,6 +132,7 @@ void write(byte_writer& out, const load_command& x) {
   out.put(x.file.modified_ns);
   out.put(x.threads);
   out.put(x.head);
+  out.put(x.screen_head);
   out.put(x.decode);
   out.put(x.isa);
 }
@@ -144,6 +145,7 @@ void read(byte_reader& in, load_command& x) {
   x.file.modified_ns = in.get<std::int64_t>();
   x.threads = in.get<std::uint64_t>();
   x.head = in.get_enum(last_head_format);
+  x.screen_head = in.get_bool();
   x.decode = in.get_enum(last_decode_format);
   x.isa = in.get_enum(last_instruction_set);
 }

@@ -50,6 +50,7 @@ struct load_command {
   engine::file_identity file;
   std::uint64_t threads = 0;
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  bool screen_head = false;
   engine::decode_format decode = engine::decode_format::automatic;
   kernels::instruction_set isa = kernels::instruction_set::scalar;
 };

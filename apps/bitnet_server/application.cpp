@@ -88,6 +88,11 @@ class termination_signals {
   sigset_t set_{};
 };
 
+/// engine.lm-head as the device has it.
+std::string effective_head(const config::server_config& config, bool on_gpu) {
+  return on_gpu && config.engine.lm_head == "screened" ? "int8" : config.engine.lm_head;
+}
+
 /// The engine of this machine, loading as configured. Where the very first load fails there is nothing to
 /// serve: the reason is kept and the server ends. A later failure shows in /health instead.
 class start_up {
@@ -96,14 +101,16 @@ class start_up {
                                  bool on_gpu) {
     const auto head = config.engine.lm_head == "f16" ? kernels::head_matrix::format::f16
                                                      : kernels::head_matrix::format::int8;
-    // A second copy for few tokens serves the CPU alone.
+    // The screen and a second copy for few tokens serve the CPU alone.
+    const bool screen = effective_head(config, on_gpu) == "screened";
     const auto decode = on_gpu ? engine::decode_format::two_bit
                                : engine::parse_decode_format(config.engine.decode_weights)
                                      .value_or(engine::decode_format::automatic);
     const auto isa =
         kernels::parse_instruction_set(config.engine.kernels).value_or(kernels::best_instruction_set());
-    const auto choose = [head, decode, isa](engine::load_options options) {
+    const auto choose = [head, screen, decode, isa](engine::load_options options) {
       options.head = head;
+      options.screen_head = screen;
       options.decode = decode;
       options.isa = isa;
       return options;
@@ -233,8 +240,8 @@ tl::expected<actors::cluster_settings, std::string> cluster_settings(const confi
   o.certificate_file = c.tls_certificate;
   o.key_file = c.tls_key;
   o.authority_file = c.tls_ca;
-  return actors::cluster_settings{std::make_shared<const net::link_options>(std::move(o)), c.advertise,
-                                  c.seeds, c.dns, config.engine.lm_head};
+  return actors::cluster_settings{
+      std::make_shared<const net::link_options>(std::move(o)), c.advertise, c.seeds, c.dns, {}};
 }
 
 tl::expected<actors::service_options, std::string> service_options(const config::server_config& config,
@@ -410,11 +417,16 @@ int serve(const config::server_config& config) {
   auto devices = find_devices(config.engine.device, config.engine.isolation == "thread");
   if (!devices) return refuse(devices.error());
   options->gpu = std::move(devices->gpu);
+  const bool on_gpu = !devices->names.empty();
+  options->kind = {on_gpu ? fmt::format("{}", fmt::join(devices->names, ", ")) : "cpu",
+                   on_gpu ? "cuda" : std::string{kernels::to_string(options->generation.isa)},
+                   effective_head(config, on_gpu)};
+  if (options->cluster) options->cluster->logits = options->kind.lm_head;
   auto backend = make_backend(config, faults.get(), *devices);
   if (!backend) return refuse(backend.error());
   start_up loading;
-  auto service = actors::service::start(std::move(*options),
-                                        loading.wrap(std::move(*backend), config, !devices->names.empty()));
+  auto service =
+      actors::service::start(std::move(*options), loading.wrap(std::move(*backend), config, on_gpu));
   if (!service) return refuse(service.error());
 
   const snapshot_probes probes{(*service)->snapshots()};

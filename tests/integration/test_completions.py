@@ -100,6 +100,15 @@ class Completions(unittest.TestCase):
         self.assertEqual(text, plain["choices"][0]["message"]["content"])
         self.assertEqual(chunks[-1]["usage"]["completion_tokens"], plain["usage"]["completion_tokens"])
 
+    def test_a_screened_head_is_announced_and_keeps_the_most_likely_tokens(self):
+        self.assertEqual(self.server.get("/health").json()["engine"]["lm_head"], "int8")
+        with Server(NO_GRACE, "--engine.lm-head=screened") as screened:
+            screened.wait_until(lambda: screened.get("/health").json()["components"]["model"]["status"] == "healthy",
+                                30, "the model is loaded")
+            self.assertEqual(screened.get("/health").json()["engine"]["lm_head"], "screened")
+            # The demo's vocabulary is twice as large as the candidates are many.
+            self.assertEqual(greedy(screened), greedy(self.server))
+
     def test_a_seed_fixes_a_random_completion(self):
         def sample(seed):
             return text_of(self.server.post("/v1/completions", {

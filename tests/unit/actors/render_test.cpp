@@ -30,6 +30,7 @@ health_snapshot sample_snapshot() {
     s.components.push_back(c);
   }
   s.build.version = "0.1.0";
+  s.kind = {"cpu", "avx2", "screened"};
   s.build.compiler_version = "g++ 12.2.0";
   s.build.target = "x86_64-linux-gnu";
   s.build.profile = "Release";
@@ -101,6 +102,9 @@ BOOST_AUTO_TEST_CASE(health_values_have_the_types_of_the_schema) {
   BOOST_TEST(v.at("metrics").at("memory_usage_mb").as_double() == 12.5);
   BOOST_TEST(v.at("build").at("rustc_version").as_string() == "g++ 12.2.0");
   BOOST_TEST(v.at("build").at("cargo_profile").as_string() == "Release");
+  BOOST_TEST(v.at("engine").at("device").as_string() == "cpu");
+  BOOST_TEST(v.at("engine").at("kernels").as_string() == "avx2");
+  BOOST_TEST(v.at("engine").at("lm_head").as_string() == "screened");
 }
 
 BOOST_AUTO_TEST_CASE(messages_that_are_no_utf8_leave_the_answer_one_that_every_parser_takes) {

@@ -93,6 +93,7 @@ BOOST_AUTO_TEST_CASE(every_message_survives_the_way) {
                                 {1, 2, 3, -4},
                                 8,
                                 kernels::head_matrix::format::f16,
+                                true,
                                 engine::decode_format::base3,
                                 kernels::instruction_set::avx2});
   spawn_command spawn;
@@ -132,6 +133,7 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_cut_too_long_or_random_are_refused_or_harmle
                              {1, 2, 3, 4},
                              8,
                              kernels::head_matrix::format::int8,
+                             false,
                              engine::decode_format::two_bit,
                              kernels::instruction_set::scalar});
   check_hostile(spawn_command{});
