@@ -65,6 +65,7 @@ int run(const std::vector<options>& combinations) {
   engine::load_options how;
   how.threads = common.threads;
   how.head = common.head;
+  how.screen_head = common.screen_head;
   how.decode = common.decode;
   how.isa = common.kernels;
   const auto start = std::chrono::steady_clock::now();

@@ -93,9 +93,11 @@ std::string read_kernels(std::string_view text, kernels::instruction_set& out) {
   return {};
 }
 
-std::string read_head(std::string_view text, kernels::head_matrix::format& out) {
-  if (text != "int8" && text != "f16") return fmt::format("--head={}: expected int8 or f16", text);
-  out = text == "int8" ? kernels::head_matrix::format::int8 : kernels::head_matrix::format::f16;
+std::string read_head(std::string_view text, options& out) {
+  if (text != "int8" && text != "f16" && text != "screened")
+    return fmt::format("--head={}: expected int8, f16 or screened", text);
+  out.head = text == "f16" ? kernels::head_matrix::format::f16 : kernels::head_matrix::format::int8;
+  out.screen_head = text == "screened";
   return {};
 }
 
@@ -128,7 +130,7 @@ std::string apply(option_name name, std::string_view value, options& out, sweep&
     case option_name::kernels:
       return read_kernels(value, out.kernels);
     case option_name::head:
-      return read_head(value, out.head);
+      return read_head(value, out);
     case option_name::decode_weights:
       return read_decode_format(value, out.decode);
     case option_name::device:
@@ -221,7 +223,7 @@ Measures how fast a model reads prompts and generates tokens, through the batchi
   --prefill-chunk=N      prompt tokens in a forward pass (256)
   --kernels=NAME         {} (the last)
   --device=NAME          cpu, auto, cuda or cuda:N; GPUs in builds with CUDA (cpu)
-  --head=TYPE            int8 or f16 (int8)
+  --head=TYPE            int8, f16 or screened (int8)
   --decode-weights=TYPE  auto, base3 or 2bit: how weights lie in memory for few tokens (auto)
   --limits               measure what the machine can read and multiply before and after each measurement, and show
                          every figure as a share of it

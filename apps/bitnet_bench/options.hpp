@@ -24,6 +24,7 @@ struct options {
   std::size_t prefill_chunk = 256;
   kernels::instruction_set kernels = kernels::best_instruction_set();
   kernels::head_matrix::format head = kernels::head_matrix::format::int8;
+  bool screen_head = false;  ///< head is int8, and few tokens are chosen among a screen's candidates
   engine::decode_format decode = engine::decode_format::automatic;
   std::string device = "cpu";  ///< cpu, auto, cuda or cuda:N
   bool json = false;

@@ -43,6 +43,11 @@ double prompt_macs(const run_report& run, double tokens_per_second) {
   return static_cast<double>(run.model.weights->linear_macs_per_token()) * tokens_per_second;
 }
 
+const char* head_of(const engine::model_weights& weights) {
+  if (weights.screen) return "screened";
+  return weights.head.storage_format() == kernels::head_matrix::format::f16 ? "f16" : "int8";
+}
+
 double total(const engine::forward_profile& profile) {
   return std::accumulate(profile.seconds.begin(), profile.seconds.end(), 0.0);
 }
@@ -88,6 +93,7 @@ json::object to_json(const run_report& run) {
       {"model",
        {{"id", run.model.id}, {"name", run.model.config().name}, {"file_bytes", run.model.file_bytes}}},
       {"kernels", kernels::to_string(chosen.kernels)},
+      {"head", head_of(*run.model.weights)},
       {"decode_weights", run.model.weights->decode_blocks.empty() ? "2bit" : "base3"},
       {"threads", engine::thread_count(*run.model.weights, chosen.threads)},
       {"batch", chosen.batch},
@@ -122,11 +128,12 @@ std::string to_text(const run_report& run) {
   const auto done = generate_work(run, generate.median);
   std::string text;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out,
-                 "{} ({}), {} kernels, {} weights for few tokens, {} threads, batch {}, loaded in {:.2f} s\n",
-                 run.model.id, run.model.config().name, kernels::to_string(chosen.kernels),
-                 run.model.weights->decode_blocks.empty() ? "2-bit" : "base-3",
-                 engine::thread_count(*run.model.weights, chosen.threads), chosen.batch, run.load_seconds);
+  fmt::format_to(
+      out,
+      "{} ({}), {} kernels, {} head, {} weights for few tokens, {} threads, batch {}, loaded in {:.2f} s\n",
+      run.model.id, run.model.config().name, kernels::to_string(chosen.kernels), head_of(*run.model.weights),
+      run.model.weights->decode_blocks.empty() ? "2-bit" : "base-3",
+      engine::thread_count(*run.model.weights, chosen.threads), chosen.batch, run.load_seconds);
   fmt::format_to(out, "pp {:<6} {:>10.2f} tokens/s   ({:.2f} to {:.2f}), {:.2f} TMAC/s\n",
                  chosen.prompt_tokens, prompt.median, prompt.least, prompt.most,
                  prompt_macs(run, prompt.median) * 1e-12);
