@@ -284,8 +284,8 @@ std::vector<option> declare() {
                               FIELD(engine.threads)));
   all.push_back(
       choice_option("engine.kernels", kernel_names, "instruction set of the kernels", FIELD(engine.kernels)));
-  all.push_back(choice_option("engine.lm-head", head_formats, "output projection; screened: a heuristic, faster",
-                              FIELD(engine.lm_head)));
+  all.push_back(choice_option("engine.lm-head", head_formats,
+                              "output projection; screened: a heuristic, faster", FIELD(engine.lm_head)));
   all.push_back(choice_option("engine.decode-weights", decode_formats,
                               "how weights lie in memory for few tokens; all give the same tokens",
                               FIELD(engine.decode_weights)));

@@ -160,8 +160,7 @@ bool loader_process::take(const frame& f, const engine::load_options* options) {
 
 /// Sends what is in `out_`. The caller holds the mutex.
 engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer,
-                                          std::optional<milliseconds> limit,
-                                          std::span<const int> descriptors,
+                                          std::optional<milliseconds> limit, std::span<const int> descriptors,
                                           const engine::load_options* load) {
   const bool sent = channel_.send(question, out_.bytes(), descriptors, [this] { return !is_over(process_); });
   out_.clear();
@@ -196,8 +195,8 @@ engine::result<frame> loader_process::ask(frame_kind question, frame_kind answer
 engine::result<void> loader_process::load(const engine::model& described,
                                           const engine::load_options& options) {
   const std::lock_guard lock(mutex_);
-  write(out_, load_command{described.path.string(), described.identity, options.threads, options.head, options.screen_head,
-                           options.decode, options.isa});
+  write(out_, load_command{described.path.string(), described.identity, options.threads, options.head,
+                           options.screen_head, options.decode, options.isa});
   const auto done = ask(frame_kind::load, frame_kind::loaded, std::nullopt, {}, &options);
   if (!done) return tl::unexpected(done.error());
   if (options.progress) options.progress(1.0F);
