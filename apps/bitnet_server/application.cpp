@@ -20,6 +20,7 @@
 #include "net/peer_links.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <prometheus/metric_family.h>
 #include <spdlog/spdlog.h>
 
