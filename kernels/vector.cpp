@@ -1,14 +1,30 @@
 #include "kernels/vector.hpp"
 
-#include "kernels/attention.hpp"
+#include "kernels/kv_block.hpp"
 #include "kernels/vector_variants.hpp"
 
 namespace bitnet::kernels {
 
 std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept {
-  return kv_heads * (head_dim + value_panels(head_dim) * panel_width) * kv_block_tokens *
+  return kv_heads * (key_dims(head_dim) + value_panels(head_dim) * panel_width) * kv_block_tokens *
          sizeof(std::uint16_t);
 }
+
+#if BITNET_X86_KERNELS
+namespace {
+
+const vector_kernels& amx_vector_kernels() noexcept {
+  static const vector_kernels kernels = [] {
+    auto table = avx512_vector_kernels;
+    table.isa = instruction_set::amx_int8;
+    table.attention = amx_attention;
+    return table;
+  }();
+  return kernels;
+}
+
+}  // namespace
+#endif
 
 const vector_kernels& vector_kernels_for(instruction_set isa) noexcept {
   switch (isa) {
@@ -19,8 +35,9 @@ const vector_kernels& vector_kernels_for(instruction_set isa) noexcept {
     case instruction_set::avx_vnni:
       return avx2_vector_kernels;
     case instruction_set::avx512_vnni:
-    case instruction_set::amx_int8:
       return avx512_vector_kernels;
+    case instruction_set::amx_int8:
+      return amx_vector_kernels();
 #else
     case instruction_set::avx2:
     case instruction_set::avx_vnni:

@@ -13,8 +13,8 @@ enum class rope_kind : std::uint8_t { neox, interleaved };
 /// Positions a KV block holds. Attention walks blocks aligned to absolute positions, whatever the chunking.
 inline constexpr std::size_t kv_block_tokens = 64;
 
-/// Bytes of one KV block of one layer: keys and values (f16) of `kv_block_tokens` positions for all KV heads.
-/// The inner layout is that of `store_kv` and `attention`.
+/// Bytes of one KV block of one layer: keys and values (bfloat16) of `kv_block_tokens` positions for all KV
+/// heads. The inner layout is that of `store_kv` and `attention`.
 std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept;
 
 /// Attention of consecutive query tokens of one sequence at positions [position, position + query_count).
@@ -33,6 +33,10 @@ struct attention_args {
   std::size_t head_dim;  ///< even, at most 256
   float scale;           ///< usually 1 / sqrt(head_dim)
 };
+
+/// What vector_kernels::attention says.
+using attention_function = void (*)(const attention_args& args, std::size_t first_kv_head,
+                                    std::size_t last_kv_head);
 
 /// Float operators of one instruction set. All instruction sets give the same bits: reductions use 16 strided
 /// partial sums and the fixed tree of kernels/reduction.hpp, multiply-adds are fused where written so,
@@ -75,11 +79,12 @@ struct vector_kernels {
 
   /// Computes the query heads that belong to the KV heads [first, last) of `args`: work can be split over
   /// KV heads and over queries (by making several args). Results do not depend on the split. Uses up to 300
-  /// KiB of stack. Fastest with at least 72 query heads a KV head at a time, for example 18 tokens of 4.
-  void (*attention)(const attention_args& args, std::size_t first_kv_head, std::size_t last_kv_head);
+  /// KiB of stack. Fastest with 64 query heads a KV head at a time, for example 16 tokens of 4. Keys and values
+  /// of the positions that the queries see must be finite, for their own sake and for the tokens before them.
+  attention_function attention;
 };
 
-/// Precondition: is_supported(isa). avx_vnni shares avx2's, amx_int8 shares avx512_vnni's.
+/// Precondition: is_supported(isa). avx_vnni shares avx2's, amx_int8 avx512_vnni's but for the attention.
 const vector_kernels& vector_kernels_for(instruction_set isa) noexcept;
 
 }  // namespace bitnet::kernels

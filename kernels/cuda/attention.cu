@@ -1,7 +1,7 @@
-// Attention over the paged KV cache, with the arithmetic of kernels/attention.hpp: a score is one chain of
-// fused multiply-adds over the head's dimensions; softmax is online over blocks of 64 absolute positions, its
-// sums by 16 lanes and the fixed tree; an output is one chain over the positions. What has no order is what
-// runs in parallel: scores of all blocks at once, outputs of all dimensions at once.
+// Attention over the paged KV cache, with the arithmetic of kernels/attention.hpp, bit for bit: dot products
+// in steps of 32 places, two chains of fused multiply-adds each; softmax online over blocks of 64 absolute
+// positions, its sums by 16 lanes and the fixed tree. What has no order is what runs in parallel: scores of
+// all blocks at once, outputs of all dimensions at once.
 
 #include "kernels/cuda/exponential.cuh"
 #include "kernels/cuda/layout.hpp"
@@ -33,6 +33,15 @@ __device__ __forceinline__ int visible(const attention_tile& tile, int query, in
   return max(0, min(positions, length - start));
 }
 
+/// Pairs of numbers; `offset` is that of the even one.
+__device__ __forceinline__ const std::uint32_t* pairs_at(const std::uint16_t* kv, std::size_t offset) {
+  return reinterpret_cast<const std::uint32_t*>(kv + offset);
+}
+
+__device__ __forceinline__ float rounded(float x) {
+  return even_bfloat16(bfloat16_bits_from_float(x));
+}
+
 __device__ __forceinline__ const std::uint16_t* kv_of(const attention_args& a, const attention_tile& tile,
                                                       int block) {
   const auto id =
@@ -61,23 +70,34 @@ __global__ void __launch_bounds__(attention_threads) score_blocks(attention_args
     float value = 0.0F;
     if (row < tile.count) {
       const tile_row at = row_of(tile, row, group);
-      value =
+      value = rounded(
           a.qkv.rows[static_cast<std::size_t>(tile.row + at.query) * a.qkv.stride + at.head * dim + i % dim] *
-          a.scale;
+          a.scale);
     }
     queries[i % dim][row] = value;
   }
   __syncthreads();
   const int slot = static_cast<int>(threadIdx.x) % positions;
   const int first = static_cast<int>(threadIdx.x) / positions * rows_a_thread;
-  const std::uint16_t* const keys =
-      kv_of(a, tile, static_cast<int>(blockIdx.x)) + key_offset(tile.kv_head, 0, slot, dim);
+  const std::uint32_t* const keys =
+      pairs_at(kv_of(a, tile, static_cast<int>(blockIdx.x)), key_offset(tile.kv_head, 0, slot, dim));
+  constexpr int step = static_cast<int>(kv_step);
   float sums[rows_a_thread] = {};
+  for (int i = 0; i < dim; i += step) {
+    const int end = min(dim, i + step);  // dim is even
+    float even[rows_a_thread] = {};
+    float odd[rows_a_thread] = {};
 #pragma unroll 8
-  for (int i = 0; i < dim; ++i) {
-    const float key = float_from_half_bits(keys[i * kv_panel]);
+    for (int k = i; k < end; k += 2) {
+      const std::uint32_t pair = keys[k / 2 * kv_panel];
 #pragma unroll
-    for (int r = 0; r < rows_a_thread; ++r) sums[r] = __fmaf_rn(queries[i][first + r], key, sums[r]);
+      for (int r = 0; r < rows_a_thread; ++r) {
+        even[r] = fma_flushed(queries[k][first + r], even_bfloat16(pair), even[r]);
+        odd[r] = fma_flushed(queries[k + 1][first + r], odd_bfloat16(pair), odd[r]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < rows_a_thread; ++r) sums[r] = add_flushed(sums[r], add_flushed(even[r], odd[r]));
   }
   for (int r = 0; r < rows_a_thread; ++r)
     if (first + r < tile.count)
@@ -103,8 +123,8 @@ __device__ __forceinline__ float sum_of_16(float x) {
   return x;
 }
 
-/// Weights e^(score - maximum) of one row and block, four for each of its 16 threads; returns what the sums
-/// so far are to be multiplied by.
+/// Weights e^(score - maximum) of one row and block, rounded to bfloat16, four for each of its 16 threads;
+/// returns what the sums so far are to be multiplied by.
 __device__ __forceinline__ float weigh(running_softmax& row, const float* scores, int seen, int lane,
                                        float (&weights)[4]) {
   const float lowest = __uint_as_float(0xFF800000U);
@@ -120,7 +140,7 @@ __device__ __forceinline__ float weigh(running_softmax& row, const float* scores
   float total = 0.0F;
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
-    weights[n] = exponential_of(weights[n] - row.maximum);
+    weights[n] = rounded(exponential_of(weights[n] - row.maximum));
     total = total + weights[n];
   }
   const float block_sum = sum_of_16(total);
@@ -136,7 +156,6 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
   __shared__ float weights[positions][rows];
   __shared__ float factors[rows];
   __shared__ float totals[rows];
-  __shared__ int seen_by[rows];
   const attention_tile tile = a.tiles[blockIdx.x];
   const int group = static_cast<int>(a.qkv.heads / a.qkv.kv_heads);
   const int dim = static_cast<int>(a.qkv.head_dim);
@@ -155,7 +174,6 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
   float sums[rows] = {};  // sums[n] is of row first_row + n * row_step
 
   const int last_query = row_of(tile, tile.count - 1, group).query;
-  const int first_query = row_of(tile, 0, group).query;
   for (int block = 0; visible(tile, last_query, block * positions) > 0; ++block) {
     const int start = block * positions;
     if (softens) {
@@ -170,36 +188,40 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
       if (lane == 0) {
         factors[softmax_row] = kept;
         totals[softmax_row] = own.sum;
-        seen_by[softmax_row] = seen;
       }
     }
     __syncthreads();
     if (sums_values) {
-      const std::uint16_t* const values =
-          kv_of(a, tile, block) + value_offset(tile.kv_head, column, 0, a.qkv.kv_heads, dim);
-      const int fewest = visible(tile, first_query, start);
+      const std::uint32_t* const values =
+          pairs_at(kv_of(a, tile, block), value_offset(tile.kv_head, column, 0, a.qkv.kv_heads, dim));
+      // Positions that a row does not see weigh zero; those that no row sees may hold anything.
       const int most = visible(tile, last_query, start);
-#pragma unroll
-      for (int n = 0; n < rows; ++n)
-        if (first_row + n * row_step < rows) sums[n] = sums[n] * factors[first_row + n * row_step];
+      float block_sums[rows] = {};
+      constexpr int step = static_cast<int>(kv_step);
+      for (int j = 0; j < most; j += step) {
+        const int end = min(most, j + step);
+        float even[rows] = {};
+        float odd[rows] = {};
 #pragma unroll 4
-      for (int j = 0; j < fewest; ++j) {
-        const float value = float_from_half_bits(values[j * kv_panel]);
+        for (int k = j; k < end; k += 2) {
+          const std::uint32_t pair = values[k / 2 * kv_panel];
+          const float odd_value = k + 1 < end ? odd_bfloat16(pair) : 0.0F;
+#pragma unroll
+          for (int n = 0; n < rows; ++n) {
+            const int row = first_row + n * row_step;
+            if (row >= rows) continue;
+            even[n] = fma_flushed(weights[k][row], even_bfloat16(pair), even[n]);
+            odd[n] = fma_flushed(weights[k + 1][row], odd_value, odd[n]);
+          }
+        }
 #pragma unroll
         for (int n = 0; n < rows; ++n)
-          if (first_row + n * row_step < rows)
-            sums[n] = __fmaf_rn(weights[j][first_row + n * row_step], value, sums[n]);
+          block_sums[n] = add_flushed(block_sums[n], add_flushed(even[n], odd[n]));
       }
-      // The causal edge, where rows see different numbers of positions: a zero weight would not do, the
-      // value may be infinite.
-      for (int j = fewest; j < most; ++j) {
-        const float value = float_from_half_bits(values[j * kv_panel]);
 #pragma unroll
-        for (int n = 0; n < rows; ++n) {
-          const int row = first_row + n * row_step;
-          if (row < rows && j < seen_by[row]) sums[n] = __fmaf_rn(weights[j][row], value, sums[n]);
-        }
-      }
+      for (int n = 0; n < rows; ++n)
+        if (first_row + n * row_step < rows)
+          sums[n] = fma_flushed(sums[n], factors[first_row + n * row_step], block_sums[n]);
     }
     __syncthreads();  // before the next block's weights overwrite these
   }
@@ -210,7 +232,7 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
     if (row >= tile.count) continue;
     const tile_row at = row_of(tile, row, group);
     a.out[(static_cast<std::size_t>(tile.row + at.query) * a.qkv.heads + at.head) * dim + column] =
-        sums[n] / totals[row];
+        sums[n] / totals[row] + 0.0F;
   }
 }
 

@@ -51,21 +51,24 @@ constexpr std::size_t int8_place_of(std::size_t row, std::size_t col, std::size_
   return tile * tile_bytes + row % tile_rows * 64 + col % int8_tile_cols;
 }
 
-/// KV blocks are laid out as on the CPU (kernels/attention.hpp): keys transposed in panels of 16 positions,
-/// values in panels of 16 dimensions; f16, 64 positions. Offsets count halves from the start of a layer's
-/// part.
+/// KV blocks are laid out as on the CPU (kernels/kv_block.hpp): bfloat16, 64 positions; keys in panels of 16
+/// positions with pairs of dimensions side by side, values in panels of 16 dimensions with pairs of positions
+/// side by side. Offsets count numbers from the start of a layer's part.
 inline constexpr std::size_t kv_positions = 64;
 inline constexpr std::size_t kv_panel = 16;
+/// Places of a dot product's step; the dimensions of keys are padded to whole steps.
+inline constexpr std::size_t kv_step = 32;
 
 constexpr std::size_t key_offset(std::size_t head, std::size_t dim, std::size_t slot,
                                  std::size_t head_dim) noexcept {
-  return head * head_dim * kv_positions + slot / kv_panel * head_dim * kv_panel + dim * kv_panel +
-         slot % kv_panel;
+  const std::size_t dims = round_up(head_dim, kv_step);
+  return head * dims * kv_positions + slot / kv_panel * dims * kv_panel + dim / 2 * 2 * kv_panel +
+         slot % kv_panel * 2 + dim % 2;
 }
 constexpr std::size_t value_offset(std::size_t head, std::size_t dim, std::size_t slot, std::size_t kv_heads,
                                    std::size_t head_dim) noexcept {
-  return (kv_heads * head_dim + head * round_up(head_dim, kv_panel)) * kv_positions +
-         dim / kv_panel * kv_positions * kv_panel + slot * kv_panel + dim % kv_panel;
+  return (kv_heads * round_up(head_dim, kv_step) + head * round_up(head_dim, kv_panel)) * kv_positions +
+         dim / kv_panel * kv_positions * kv_panel + slot / 2 * 2 * kv_panel + dim % kv_panel * 2 + slot % 2;
 }
 
 }  // namespace bitnet::kernels::cuda

@@ -70,6 +70,32 @@ __device__ __forceinline__ std::uint16_t half_bits_from_float(float value) {
   return __half_as_ushort(__float2half_rn(value));
 }
 
+/// Two bfloat16 side by side, the even place in the lower half.
+__device__ __forceinline__ float even_bfloat16(std::uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ __forceinline__ float odd_bfloat16(std::uint32_t pair) {
+  return __uint_as_float(pair & 0xFFFF0000U);
+}
+/// Rounded to nearest even, NaNs quieted.
+__device__ __forceinline__ std::uint16_t bfloat16_bits_from_float(float value) {
+  const std::uint32_t bits = __float_as_uint(value);
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>(bits >> 16 | 0x40U);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
+}
+
+/// a * b + c with one rounding, and a + b; subnormals count as zero.
+__device__ __forceinline__ float fma_flushed(float a, float b, float c) {
+  float d;
+  asm("fma.rn.ftz.f32 %0, %1, %2, %3;" : "=f"(d) : "f"(a), "f"(b), "f"(c));
+  return d;
+}
+__device__ __forceinline__ float add_flushed(float a, float b) {
+  float d;
+  asm("add.rn.ftz.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+  return d;
+}
+
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, void* stream, Arguments... arguments) {
   kernel<<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);

@@ -165,12 +165,12 @@ __global__ void rotate_rows(rope_args a) {
     q[head * dim + first] = rotated_x;
     q[head * dim + second] = rotated_y;
     if (head < heads) continue;
-    kv[key_offset(head - heads, first, slot, dim)] = half_bits_from_float(rotated_x);
-    kv[key_offset(head - heads, second, slot, dim)] = half_bits_from_float(rotated_y);
+    kv[key_offset(head - heads, first, slot, dim)] = bfloat16_bits_from_float(rotated_x);
+    kv[key_offset(head - heads, second, slot, dim)] = bfloat16_bits_from_float(rotated_y);
   }
   const float* const v = q + (heads + kv_heads) * dim;
   for (int i = static_cast<int>(threadIdx.x); i < kv_heads * dim; i += static_cast<int>(blockDim.x))
-    kv[value_offset(i / dim, i % dim, slot, kv_heads, dim)] = half_bits_from_float(v[i]);
+    kv[value_offset(i / dim, i % dim, slot, kv_heads, dim)] = bfloat16_bits_from_float(v[i]);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #include "kernels/attention.hpp"
-#include "kernels/half.hpp"
+#include "kernels/bfloat16.hpp"
 #include "kernels/reduction.hpp"
 #include "kernels/vector_operators.hpp"
 #include "kernels/vector_variants.hpp"
@@ -106,11 +106,17 @@ struct scalar_vector {
     for (std::size_t i = 0; i < lanes; ++i) any = any || a.lane[i] == b.lane[i];
     return any;
   }
-  static f32 load(const std::uint16_t* p) noexcept {
-    return each([p](std::size_t i) { return float_from_half(p[i]); });
+  static f32 load_even(const std::uint16_t* p) noexcept {
+    return each([p](std::size_t i) { return float_from_bfloat16(p[2 * i]); });
   }
-  static void store_half(std::uint16_t* p, const f32& v) noexcept {
-    for (std::size_t i = 0; i < lanes; ++i) p[i] = half_from_float(v.lane[i]);
+  static f32 load_odd(const std::uint16_t* p) noexcept {
+    return each([p](std::size_t i) { return float_from_bfloat16(p[2 * i + 1]); });
+  }
+  static f32 round_to_bfloat16(const f32& v) noexcept {
+    return each([&](std::size_t i) { return float_from_bfloat16(bfloat16_from_float(v.lane[i])); });
+  }
+  static void store_bfloat16(std::uint16_t* p, const f32& v) noexcept {
+    for (std::size_t i = 0; i < lanes; ++i) p[i] = bfloat16_from_float(v.lane[i]);
   }
 };
 

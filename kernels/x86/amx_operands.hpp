@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/matmul.hpp"
+#include "kernels/x86/amx_tiles.hpp"
 
 #include <immintrin.h>
 
@@ -18,28 +19,6 @@ static_assert(block_rows == ternary_matrix::block_rows && block_rows == head_mat
 constexpr std::size_t step_cols = quantized_activations::step_cols;
 constexpr std::size_t tile_bytes = quantized_activations::tile_bytes;
 constexpr std::size_t tile_tokens = quantized_activations::tile_rows;
-
-/// The operand of LDTILECFG (Intel SDM volume 1, 18.3.2).
-struct alignas(64) tile_config {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-static_assert(sizeof(tile_config) == 64);
-
-/// All tiles have 16 rows, so that any serves as any operand: the rows past the last token are readable.
-void configure_tiles() {
-  tile_config config;
-  for (std::size_t t = 0; t < 8; ++t) {
-    config.row_bytes[t] = 64;
-    config.rows[t] = 16;
-  }
-  // GCC 12 does not know that the intrinsic reads memory and would drop the stores above.
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
 
 // Not the intrinsics: GCC 12 takes a function that only prefetches for one without effects and drops its
 // calls, and it would move prefetches between the tile instructions.

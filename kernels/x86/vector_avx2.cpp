@@ -10,8 +10,8 @@ namespace {
 /// Lanes 0-7 and 8-15 in two registers.
 struct avx2_vector {
   static constexpr std::size_t lanes = 16;
-  // 16 registers: 6 rows x 2 accumulators, 2 for the keys or values and 1 for a broadcast.
-  static constexpr std::size_t tile_rows = 6;
+  // 16 registers: 3 rows x 2 chains of 2, 2 for the keys or values and 1 for a broadcast.
+  static constexpr std::size_t tile_rows = 3;
   static constexpr std::size_t tile_accumulators = 6;
 
   struct f32 {
@@ -114,14 +114,35 @@ struct avx2_vector {
     return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(a.low, b.low, _CMP_EQ_OQ),
                                            _mm256_cmp_ps(a.high, b.high, _CMP_EQ_OQ))) != 0;
   }
-  static f32 load(const std::uint16_t* p) noexcept {
-    const auto* v = reinterpret_cast<const __m128i*>(p);
-    return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
+  static __m256i load_words(const std::uint16_t* p) noexcept {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
-  static void store_half(std::uint16_t* p, f32 v) noexcept {
-    auto* out = reinterpret_cast<__m128i*>(p);
-    _mm_storeu_si128(out, _mm256_cvtps_ph(v.low, _MM_FROUND_TO_NEAREST_INT));
-    _mm_storeu_si128(out + 1, _mm256_cvtps_ph(v.high, _MM_FROUND_TO_NEAREST_INT));
+  static f32 load_even(const std::uint16_t* p) noexcept {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(load_words(p), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(load_words(p + 16), 16))};
+  }
+  static f32 load_odd(const std::uint16_t* p) noexcept {
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000U));
+    return {_mm256_castsi256_ps(_mm256_and_si256(load_words(p), upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(load_words(p + 16), upper))};
+  }
+  /// The upper halves of the lanes are the rounded numbers.
+  static __m256i rounded(__m256 v) noexcept {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i to_even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(to_even, _mm256_set1_epi32(0x7FFF)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    return _mm256_blendv_epi8(up, quiet, _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)));
+  }
+  static f32 round_to_bfloat16(f32 v) noexcept {
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000U));
+    return {_mm256_castsi256_ps(_mm256_and_si256(rounded(v.low), upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(rounded(v.high), upper))};
+  }
+  static void store_bfloat16(std::uint16_t* p, f32 v) noexcept {
+    const __m256i packed =
+        _mm256_packus_epi32(_mm256_srli_epi32(rounded(v.low), 16), _mm256_srli_epi32(rounded(v.high), 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xD8));
   }
 };
 

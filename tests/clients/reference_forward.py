@@ -184,6 +184,12 @@ class Tokenizer:
         return bytes(self._bytes[c] for c in text).decode("utf-8", "replace")
 
 
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Finite floats rounded to nearest even bfloat16, as float32."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def bit_linear(x: np.ndarray, weight: tuple[np.ndarray, np.float32]) -> np.ndarray:
     """x [positions, columns] by a ternary matrix [rows, columns]; activations are rounded to 8 bits per position."""
     codes, weight_scale = weight
@@ -232,15 +238,15 @@ class Model:
         q = self._rotate(bit_linear(h, block["attn_q"]).reshape(count, self.heads, self.head_dim))
         k = self._rotate(bit_linear(h, block["attn_k"]).reshape(count, self.kv_heads, self.head_dim))
         v = bit_linear(h, block["attn_v"]).reshape(count, self.kv_heads, self.head_dim)
-        # The engine keeps keys and values as f16: what attention reads is rounded.
-        k, v = (x.astype(np.float16).astype(np.float32) for x in (k, v))
+        # The engine's attention multiplies bfloat16: scaled queries, keys, values and weights are rounded.
+        q, k, v = (to_bfloat16(x) for x in (q / np.float32(np.sqrt(self.head_dim)), k, v))
         k, v = (np.concatenate(pair) for pair in zip(self.cache[index], (k, v)))
         self.cache[index] = k, v
         k, v = (np.repeat(t, self.heads // self.kv_heads, axis=1) for t in (k, v))
-        scores = np.einsum("qhd,khd->hqk", q, k) / np.float32(np.sqrt(self.head_dim))
+        scores = np.einsum("qhd,khd->hqk", q, k)
         hidden = np.arange(len(k))[None, :] > self.positions + np.arange(count)[:, None]
         scores = np.where(hidden, np.float32(-np.inf), scores)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights = to_bfloat16(np.exp(scores - scores.max(axis=-1, keepdims=True)))
         weights /= weights.sum(axis=-1, keepdims=True)
         return np.einsum("hqk,khd->qhd", weights, v).reshape(count, -1)
 

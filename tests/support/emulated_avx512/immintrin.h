@@ -9,6 +9,8 @@
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 
+#include "tests/support/emulation/amx_tiles.hpp"
+
 // What SIMDe 0.7.4 lacks.
 
 static inline __m256 emulated_half_of(__m512 v, int upper) {
@@ -23,17 +25,19 @@ static inline __m512 emulated_join(__m256 low, __m256 high) {
   return simde__m512_from_private(p);
 }
 
-static inline __m512 emulated_cvtph_ps(__m256i v) {
-  return emulated_join(_mm256_cvtph_ps(_mm256_castsi256_si128(v)),
-                       _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1)));
+static inline __m512 emulated_maskz_loadu_ps(__mmask16 mask, const float* from) {
+  float lane[16];
+  for (int i = 0; i < 16; ++i) lane[i] = (mask >> i & 1) != 0 ? from[i] : 0.0F;
+  return _mm512_loadu_ps(lane);
 }
 
-static inline __m256i emulated_cvtps_ph(__m512 v) {
-  return _mm256_set_m128i(_mm256_cvtps_ph(emulated_half_of(v, 1), _MM_FROUND_TO_NEAREST_INT),
-                          _mm256_cvtps_ph(emulated_half_of(v, 0), _MM_FROUND_TO_NEAREST_INT));
+static inline __m256i emulated_cvtepi32_epi16(__m512i v) {
+  simde__m512i_private from = simde__m512i_to_private(v);
+  simde__m256i_private to;
+  for (int i = 0; i < 16; ++i) to.i16[i] = (short)from.i32[i];
+  return simde__m256i_from_private(to);
 }
 
 #define _mm512_extractf32x8_ps(v, upper) emulated_half_of(v, upper)
-#define _mm512_cvtph_ps(v) emulated_cvtph_ps(v)
-// Rounds to nearest even, the only mode that the kernels use.
-#define _mm512_cvtps_ph(v, rounding) emulated_cvtps_ph(v)
+#define _mm512_maskz_loadu_ps(mask, from) emulated_maskz_loadu_ps(mask, from)
+#define _mm512_cvtepi32_epi16(v) emulated_cvtepi32_epi16(v)

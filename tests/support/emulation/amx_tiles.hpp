@@ -1,10 +1,12 @@
 #pragma once
 
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-// The AMX-INT8 tile instructions in software, from the pseudo code in the Intel SDM, volume 2. Where the CPU
+// The AMX tile instructions in software, from the pseudo code in the Intel SDM, volume 2. Where the CPU
 // would raise #UD or #GP an exception is thrown instead, so that a test sees a wrong configuration.
 
 namespace bitnet::test::amx {
@@ -81,16 +83,22 @@ inline void store(int t, void* base, long stride) {
                 current().row_bytes[t]);
 }
 
-/// TDPBSUD: c += a . b, bytes of a signed, of b unsigned, four products a 32-bit sum.
-inline void multiply_signed_unsigned(int c, int a, int b) {
-  tile& sums = configured_tile(c);
-  const tile& left = configured_tile(a);
-  const tile& right = configured_tile(b);
+inline void check_product(int c, int a, int b) {
+  for (const int t : {c, a, b}) configured_tile(t);
   const state& s = current();
   if (c == a || c == b || a == b) throw fault{"tiles of a product are not distinct"};
   if (s.rows[c] != s.rows[a]) throw fault{"rows of the sums are not those of the left tile"};
   if (s.row_bytes[c] != s.row_bytes[b]) throw fault{"columns of the sums are not those of the right tile"};
   if (s.row_bytes[a] != 4 * s.rows[b]) throw fault{"inner dimensions differ"};
+}
+
+/// TDPBSUD: c += a . b, bytes of a signed, of b unsigned, four products a 32-bit sum.
+inline void multiply_signed_unsigned(int c, int a, int b) {
+  check_product(c, a, b);
+  tile& sums = configured_tile(c);
+  const tile& left = configured_tile(a);
+  const tile& right = configured_tile(b);
+  const state& s = current();
   for (std::size_t m = 0; m < s.rows[c]; ++m) {
     for (std::size_t n = 0; n < s.row_bytes[c] / 4U; ++n) {
       std::uint32_t sum = 0;
@@ -105,6 +113,38 @@ inline void multiply_signed_unsigned(int c, int a, int b) {
   }
 }
 
+inline float flushed(float x) {
+  return std::fabs(x) < 0x1p-126F ? std::copysign(0.0F, x) : x;
+}
+
+inline float brain_float(const std::uint8_t* bytes) {
+  std::uint16_t number = 0;
+  std::memcpy(&number, bytes, sizeof(number));
+  return flushed(std::bit_cast<float>(static_cast<std::uint32_t>(number) << 16));
+}
+
+/// TDPBF16PS: c += a . b, two bfloat16 a 32-bit sum: chains of fused multiply-adds over the first and over
+/// the second of each pair, whose sum is added. Subnormals count as zero.
+inline void multiply_brain_floats(int c, int a, int b) {
+  check_product(c, a, b);
+  tile& sums = configured_tile(c);
+  const tile& left = configured_tile(a);
+  const tile& right = configured_tile(b);
+  const state& s = current();
+  for (std::size_t m = 0; m < s.rows[c]; ++m)
+    for (std::size_t n = 0; n < s.row_bytes[c] / 4U; ++n) {
+      float chain[2] = {};
+      for (std::size_t k = 0; k < s.rows[b]; ++k)
+        for (std::size_t i = 0; i < 2; ++i)
+          chain[i] = flushed(std::fma(brain_float(left.bytes[m] + 4 * k + 2 * i),
+                                      brain_float(right.bytes[k] + 4 * n + 2 * i), chain[i]));
+      float sum = 0;
+      std::memcpy(&sum, sums.bytes[m] + 4 * n, sizeof(sum));
+      sum = flushed(flushed(sum) + flushed(chain[0] + chain[1]));
+      std::memcpy(sums.bytes[m] + 4 * n, &sum, sizeof(sum));
+    }
+}
+
 }  // namespace bitnet::test::amx
 
 #define _tile_loadconfig(p) ::bitnet::test::amx::load_config(p)
@@ -113,3 +153,4 @@ inline void multiply_signed_unsigned(int c, int a, int b) {
 #define _tile_loadd(t, base, stride) ::bitnet::test::amx::load(t, base, stride)
 #define _tile_stored(t, base, stride) ::bitnet::test::amx::store(t, base, stride)
 #define _tile_dpbsud(c, a, b) ::bitnet::test::amx::multiply_signed_unsigned(c, a, b)
+#define _tile_dpbf16ps(c, a, b) ::bitnet::test::amx::multiply_brain_floats(c, a, b)

@@ -1,5 +1,7 @@
 #include "tests/unit/engine/reference_forward.hpp"
 
+#include "kernels/bfloat16.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -54,11 +56,15 @@ void rope(vector& x, const model_config& c, std::size_t position) {
   }
 }
 
-void round_to_half(vector& x) {
-  for (auto& v : x) v = static_cast<double>(static_cast<_Float16>(static_cast<float>(v)));
+double to_bfloat16(double x) {
+  return kernels::float_from_bfloat16(kernels::bfloat16_from_float(static_cast<float>(x)));
 }
 
-/// Attention of the last position: all keys and values so far are visible.
+void round(vector& x) {
+  std::transform(x.begin(), x.end(), x.begin(), to_bfloat16);
+}
+
+/// Attention of the last position: all keys and values so far are visible. Its operands are bfloat16.
 vector attend(const model_config& c, const vector& q, const std::vector<vector>& keys,
               const std::vector<vector>& values) {
   vector out(c.query_length());
@@ -67,12 +73,14 @@ vector attend(const model_config& c, const vector& q, const std::vector<vector>&
     vector weight(keys.size());
     for (std::size_t t = 0; t < keys.size(); ++t) {
       double dot = 0;
-      for (std::size_t i = 0; i < c.head_dim; ++i) dot += q[head * c.head_dim + i] * keys[t][kv + i];
-      weight[t] = dot / std::sqrt(static_cast<double>(c.head_dim));
+      const auto scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+      for (std::size_t i = 0; i < c.head_dim; ++i)
+        dot += to_bfloat16(q[head * c.head_dim + i] * scale) * keys[t][kv + i];
+      weight[t] = dot;
     }
     const auto largest = *std::max_element(weight.begin(), weight.end());
     double sum = 0;
-    for (auto& w : weight) sum += w = std::exp(w - largest);
+    for (auto& w : weight) sum += w = to_bfloat16(std::exp(w - largest));
     for (std::size_t t = 0; t < keys.size(); ++t) {
       for (std::size_t i = 0; i < c.head_dim; ++i)
         out[head * c.head_dim + i] += weight[t] / sum * values[t][kv + i];
@@ -140,8 +148,8 @@ std::vector<std::vector<double>> reference_forward(const engine::model_weights& 
       auto v = linear(b.attn_v, h);
       rope(q, c, t);
       rope(k, c, t);
-      round_to_half(k);
-      round_to_half(v);
+      round(k);
+      round(v);
       keys[l].push_back(k);
       values[l].push_back(v);
       auto attended = attend(c, q, keys[l], values[l]);

@@ -8,10 +8,10 @@
 namespace bitnet::kernels::test {
 
 /// What the tests compare with the scalar reference: all that this CPU runs and, where its vector kernels are
-/// emulated (tests/unit/kernels/CMakeLists.txt), AVX-512.
+/// emulated (tests/unit/kernels/CMakeLists.txt), AVX-512 and AMX.
 inline std::vector<instruction_set> accelerated_instruction_sets() {
 #if defined(BITNET_EMULATED_AVX512)
-  if (is_supported(instruction_set::avx2)) return {instruction_set::avx512_vnni};
+  if (is_supported(instruction_set::avx2)) return {instruction_set::avx512_vnni, instruction_set::amx_int8};
   return {};
 #else
   std::vector<instruction_set> sets = supported_instruction_sets();

@@ -2,10 +2,13 @@
 
 // Twin of kernels/cuda/ptx.cuh for the emulation: the same functions, computed on a CPU.
 
+#include "kernels/bfloat16.hpp"
 #include "kernels/cuda/runtime.hpp"
 #include "kernels/half.hpp"
 
 #include <cuda_runtime.h>
+
+#include <cmath>
 
 namespace bitnet::kernels::cuda {
 
@@ -53,6 +56,25 @@ inline float float_from_half_bits(std::uint16_t bits) {
 }
 inline std::uint16_t half_bits_from_float(float value) {
   return half_from_float(value);
+}
+
+inline float even_bfloat16(std::uint32_t pair) {
+  return float_from_bfloat16(static_cast<std::uint16_t>(pair));
+}
+inline float odd_bfloat16(std::uint32_t pair) {
+  return float_from_bfloat16(static_cast<std::uint16_t>(pair >> 16));
+}
+inline std::uint16_t bfloat16_bits_from_float(float value) {
+  return bfloat16_from_float(value);
+}
+inline float flushed(float x) {
+  return std::fabs(x) < 0x1p-126F ? std::copysign(0.0F, x) : x;
+}
+inline float fma_flushed(float a, float b, float c) {
+  return flushed(std::fma(flushed(a), flushed(b), flushed(c)));
+}
+inline float add_flushed(float a, float b) {
+  return flushed(flushed(a) + flushed(b));
 }
 
 template <class... Parameters, class... Arguments>

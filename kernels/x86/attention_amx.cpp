@@ -1,0 +1,237 @@
+#include "kernels/attention.hpp"
+#include "kernels/vector_variants.hpp"
+#include "kernels/x86/amx_tiles.hpp"
+#include "kernels/x86/vector_512.hpp"
+
+#include <cstring>
+
+// The arithmetic of kernels/attention.hpp on tiles: scores (16 rows x 16 positions, f32) += queries (16 rows
+// x 32 dimensions) . keys (32 dimensions x 16 positions), and outputs likewise from weights and values.
+// Blocks are stored in the order of the second operand, so that a tile is loaded from the cache as it lies
+// there.
+
+namespace bitnet::kernels {
+
+namespace {
+
+constexpr std::size_t tile_rows = 16;
+constexpr std::size_t most_steps = attention_max_head_dim / dot_step;
+constexpr std::size_t block_steps = kv_block_tokens / dot_step;
+/// Bytes of a tile's row, and from one row of the second operand to the next.
+constexpr std::size_t row_bytes = 64;
+/// Numbers (bfloat16) of a tile.
+constexpr std::size_t tile_numbers = tile_rows * dot_step;
+
+/// The query rows of one KV head that walk the blocks together, so that a block stays in the caches for all
+/// of them. On the stack, as the kernels do not allocate: 200 KiB.
+struct tile_group {
+  static constexpr std::size_t most_tiles = 4;
+  static constexpr std::size_t rows = most_tiles * tile_rows;  // 16 tokens of 4 heads
+
+  attention_rows tile[most_tiles];
+  std::size_t tiles = 0;
+  alignas(64) std::uint16_t queries[most_tiles][most_steps][tile_rows][dot_step];
+  alignas(64) std::uint16_t weights[most_tiles][block_steps][tile_rows][dot_step];
+  alignas(64) float out[rows * attention_max_head_dim];
+  alignas(64) float maximum[most_tiles][tile_rows];
+  alignas(64) float sum[most_tiles][tile_rows];
+  alignas(64) float factor[most_tiles][tile_rows];
+  /// Scores [16][64], then sums of weighted values [16][256], of the tile at hand.
+  alignas(64) float products[tile_rows * attention_max_head_dim];
+  /// The values of a block that is not full, followed by zeros.
+  alignas(64) std::uint16_t values[attention_max_head_dim * kv_block_tokens];
+  std::size_t length[rows];
+};
+
+void begin_group(tile_group& group, const attention_args& a, std::size_t kv_head, std::size_t first_row,
+                 std::size_t count) noexcept {
+  const std::size_t steps = key_dims(a.head_dim) / dot_step;
+  for (std::size_t done = 0; done < count; done += tile_rows) {
+    const std::size_t index = group.tiles++;
+    attention_rows& tile = group.tile[index];
+    tile = {.count = count - done < tile_rows ? count - done : tile_rows,
+            .out = group.out + done * attention_max_head_dim,
+            .maximum = group.maximum[index],
+            .sum = group.sum[index],
+            .length = group.length + done};
+    begin_rows<avx512_vector>(tile, a.head_dim);
+    // Rows past the last must be numbers: tiles are multiplied whole.
+    if (tile.count < tile_rows) {
+      std::memset(group.queries[index], 0, steps * sizeof(group.queries[index][0]));
+      std::memset(group.weights[index], 0, sizeof(group.weights[index]));
+    }
+    const __m512 scale = _mm512_set1_ps(a.scale);
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      const std::size_t row = first_row + done + r;
+      const float* const q = a.q + row_offset(a, kv_head, row, a.q_stride);
+      for (std::size_t i = 0; i < steps * dot_step; i += panel_width) {
+        const std::size_t left = i < a.head_dim ? a.head_dim - i : 0;
+        const auto present = static_cast<__mmask16>(left >= panel_width ? 0xFFFF : (1U << left) - 1);
+        avx512_vector::store_bfloat16(&group.queries[index][i / dot_step][r][i % dot_step],
+                                      _mm512_mul_ps(_mm512_maskz_loadu_ps(present, q + i), scale));
+      }
+      tile.length[r] = row_length(a, row);
+    }
+  }
+}
+
+/// Scores of a tile with the four panels of a block's keys, into products [16][64].
+inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
+                        std::size_t steps, float* products) noexcept {
+  const std::size_t panel = steps * tile_numbers;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (std::size_t s = 0; s < steps; ++s, keys += tile_numbers) {
+    _tile_loadd(4, queries[s], row_bytes);
+    _tile_loadd(5, keys, row_bytes);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_loadd(6, keys + panel, row_bytes);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(7, keys + 2 * panel, row_bytes);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, keys + 3 * panel, row_bytes);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  constexpr std::size_t stride = kv_block_tokens * sizeof(float);
+  _tile_stored(0, products, stride);
+  _tile_stored(1, products + panel_width, stride);
+  _tile_stored(2, products + 2 * panel_width, stride);
+  _tile_stored(3, products + 3 * panel_width, stride);
+}
+
+/// Weighted sums of four panels of a block's values, into products [16][256].
+inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
+                        std::size_t steps, float* products) noexcept {
+  constexpr std::size_t panel = block_steps * tile_numbers;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (std::size_t s = 0; s < steps; ++s, values += tile_numbers) {
+    _tile_loadd(4, weights[s], row_bytes);
+    _tile_loadd(5, values, row_bytes);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_loadd(6, values + panel, row_bytes);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(7, values + 2 * panel, row_bytes);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, values + 3 * panel, row_bytes);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  constexpr std::size_t stride = attention_max_head_dim * sizeof(float);
+  _tile_stored(0, products, stride);
+  _tile_stored(1, products + panel_width, stride);
+  _tile_stored(2, products + 2 * panel_width, stride);
+  _tile_stored(3, products + 3 * panel_width, stride);
+}
+
+/// The same for one panel.
+inline void value_tile(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
+                       std::size_t steps, float* products) noexcept {
+  _tile_zero(0);
+  for (std::size_t s = 0; s < steps; ++s, values += tile_numbers) {
+    _tile_loadd(4, weights[s], row_bytes);
+    _tile_loadd(5, values, row_bytes);
+    _tile_dpbf16ps(0, 4, 5);
+  }
+  _tile_stored(0, products, attention_max_head_dim * sizeof(float));
+}
+
+/// GCC 12 does not know that the tile intrinsics read and write memory.
+inline void memory_changed() noexcept {
+  asm volatile("" : : : "memory");
+}
+
+void score_block(tile_group& group, const attention_args& a, const std::uint16_t* keys,
+                 std::size_t start) noexcept {
+  for (std::size_t t = 0; t < group.tiles; ++t) {
+    memory_changed();
+    score_tiles(group.queries[t], keys, key_dims(a.head_dim) / dot_step, group.products);
+    memory_changed();
+    weigh<avx512_vector>(group.tile[t], start, group.products, group.factor[t],
+                         [&](std::size_t r, std::size_t n, __m512 weights) {
+                           avx512_vector::store_bfloat16(
+                               &group.weights[t][n * panel_width / dot_step][r][n * panel_width % dot_step],
+                               weights);
+                         });
+  }
+}
+
+void add_values(tile_group& group, const attention_args& a, const std::uint16_t* values,
+                std::size_t start) noexcept {
+  const std::size_t panels = value_panels(a.head_dim);
+  constexpr std::size_t panel = kv_block_tokens * panel_width;
+  for (std::size_t t = 0; t < group.tiles; ++t) {
+    const attention_rows& tile = group.tile[t];
+    const std::size_t seen = visible_in_block(tile.length[tile.count - 1], start);
+    if (seen == 0) continue;
+    const std::size_t steps = (seen + dot_step - 1) / dot_step;
+    memory_changed();
+    std::size_t c = 0;
+    for (; c + 4 <= panels; c += 4)
+      value_tiles(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
+    for (; c < panels; ++c)
+      value_tile(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
+    memory_changed();
+    for (std::size_t r = 0; r < tile.count; ++r) {
+      const __m512 factor = _mm512_set1_ps(group.factor[t][r]);
+      float* const out = tile.out + r * attention_max_head_dim;
+      const float* const sums = group.products + r * attention_max_head_dim;
+      for (std::size_t i = 0; i < panels * panel_width; i += panel_width)
+        _mm512_store_ps(out + i, _mm512_fmadd_ps(_mm512_load_ps(out + i), factor, _mm512_load_ps(sums + i)));
+    }
+  }
+}
+
+/// The first `seen` positions of a block's values with zeros after them: what is in the block there may not
+/// be numbers.
+const std::uint16_t* first_values(tile_group& group, const std::uint16_t* values, std::size_t panels,
+                                  std::size_t seen) noexcept {
+  constexpr std::size_t panel = kv_block_tokens * panel_width;
+  const __m512i even = _mm512_set1_epi32(0xFFFF);
+  for (std::size_t c = 0; c < panels; ++c)
+    for (std::size_t p = 0; p < kv_block_tokens / 2; ++p) {
+      const std::size_t at = c * panel + p * 2 * panel_width;
+      __m512i pair = _mm512_setzero_si512();
+      if (2 * p < seen) pair = _mm512_loadu_si512(values + at);
+      if (2 * p + 1 == seen) pair = _mm512_and_si512(pair, even);
+      _mm512_store_si512(group.values + at, pair);
+    }
+  return group.values;
+}
+
+[[gnu::noinline]] void attend_tiles(const attention_args& a, std::size_t kv_head, std::size_t first_row,
+                                    std::size_t count) noexcept {
+  tile_group group;
+  begin_group(group, a, kv_head, first_row, count);
+  const std::size_t positions = row_length(a, first_row + count - 1);
+  for (std::size_t start = 0; start < positions; start += kv_block_tokens) {
+    const std::byte* const block = a.kv_blocks[start / kv_block_tokens];
+    score_block(group, a, keys_of(block, kv_head, a.head_dim), start);
+    const std::uint16_t* values = values_of(block, kv_head, a.kv_heads, a.head_dim);
+    if (positions - start < kv_block_tokens)
+      values = first_values(group, values, value_panels(a.head_dim), positions - start);
+    add_values(group, a, values, start);
+  }
+  for (std::size_t t = 0; t < group.tiles; ++t)
+    finish_rows<avx512_vector>(group.tile[t], a, kv_head, first_row + t * tile_rows);
+}
+
+void attention_on_tiles(const attention_args& a, std::size_t first_kv_head, std::size_t last_kv_head) {
+  const flush_subnormals scope;
+  configure_tiles();
+  const std::size_t rows = a.query_count * (a.heads / a.kv_heads);
+  for (std::size_t h = first_kv_head; h < last_kv_head; ++h)
+    for (std::size_t row = 0; row < rows; row += tile_group::rows)
+      attend_tiles(a, h, row, rows - row < tile_group::rows ? rows - row : tile_group::rows);
+  // Tiles in use would be saved at every context switch.
+  _tile_release();
+}
+
+}  // namespace
+
+const attention_function amx_attention = attention_on_tiles;
+
+}  // namespace bitnet::kernels
