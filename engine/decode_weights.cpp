@@ -112,7 +112,7 @@ class comparison {
 
   std::vector<matrix_pair> pairs_;
   kernels::team& team_;
-  void (*two_bit_)(const ternary_matrix&, const kernels::quantized_activations&, float*, std::size_t,
+  void (*two_bit_)(const ternary_matrix&, const kernels::activation_rows&, float*, std::size_t,
                    kernels::work_range);
   kernels::base3_matmul base3_;
   std::deque<kernels::quantized_activations> inputs_;

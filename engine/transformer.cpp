@@ -63,7 +63,9 @@ const char* to_string(operation op) noexcept {
 
 /// One member's part in a pass. Steps that go token by token are split over the tokens; with a single token
 /// each member does them all on buffers of its own, which is cheaper than a barrier. Products are split over
-/// row blocks, attention over (chunk, queries, KV head).
+/// tokens where there are enough for everybody, so that what a member computes stays in its cache and it
+/// waits for the others only around attention; otherwise over row blocks. Attention is split over (chunk,
+/// queries, KV head).
 class forward_member {
  public:
   forward_member(transformer::state& s, kernels::team_member& member)
@@ -72,7 +74,8 @@ class forward_member {
         config_(s.weights.config),
         alone_(s.rows.size() == 1),
         tokens_(alone_ ? *s.own[member.index()] : s.shared),
-        my_rows_(alone_ ? kernels::work_range{0, 1} : member.share(s.rows.size())),
+        by_tokens_(s.rows.size() >= member.size() * tokens_worth_splitting && member.size() > 1),
+        my_rows_(rows_of(member)),
         lap_start_(now_ns()) {}
 
   void run() {
@@ -85,6 +88,20 @@ class forward_member {
   }
 
  private:
+  /// Of a member: with fewer, unpacking weights for them costs more than fetching results of other members.
+  static constexpr std::size_t tokens_worth_splitting = 64;
+
+  /// The tokens that are this member's in steps that go token by token.
+  kernels::work_range rows_of(const kernels::team_member& member) const noexcept {
+    const auto count = s_.rows.size();
+    if (alone_) return {0, 1};
+    if (!by_tokens_) return member.share(count);
+    // Whole tiles of the activations.
+    constexpr auto tile = kernels::activation_rows::tile_rows;
+    const auto tiles = member.share((count + tile - 1) / tile);
+    return {tiles.first * tile, std::min(tiles.last * tile, count)};
+  }
+
   /// x += attention(norm(x)); x += ffn(norm(x)). False when the pass was cancelled.
   bool run_layer(std::size_t layer) {
     const auto& block = s_.weights.blocks[layer];
@@ -103,10 +120,10 @@ class forward_member {
     tokens_done(operation::attention_norm);
     multiply<Matrix>({{linear.attn_q, s_.q}, {linear.attn_k, s_.k}, {linear.attn_v, s_.v}},
                      tokens_.block_input);
-    barrier(operation::qkv_matmul);
-    if (s_.cancelled) return false;
+    product_done(operation::qkv_matmul);
     rotate_and_store(layer);
     barrier(operation::rope_and_store);
+    if (s_.cancelled) return false;
     attend(layer);
     expect<Matrix>({&linear.attn_output});
     barrier(operation::attention);
@@ -114,19 +131,19 @@ class forward_member {
     tokens_done(operation::attention_sub_norm);
     multiply<Matrix>({{linear.attn_output, s_.projected}}, tokens_.output_input);
     expect<Matrix>({&linear.ffn_gate});
-    barrier(operation::output_matmul);
+    product_done(operation::output_matmul);
 
     add_projected();
     normalise(block.ffn_norm, tokens_.block_input);
     tokens_done(operation::ffn_norm);
     multiply_gate_up(linear);
     expect<Matrix>({&linear.ffn_down});
-    barrier(operation::gate_up_matmul);
+    product_done(operation::gate_up_matmul);
     normalise_inner(s_.gate, block.ffn_sub_norm, tokens_.down_input);
     tokens_done(operation::ffn_sub_norm);
     multiply<Matrix>({{linear.ffn_down, s_.projected}}, tokens_.down_input);
     expect_layer<Linear>(layer + 1);
-    barrier(operation::down_matmul);
+    product_done(operation::down_matmul);
     return true;
   }
 
@@ -139,7 +156,7 @@ class forward_member {
   void report_progress(std::size_t layer) {
     s_.progress->layer.store(static_cast<std::uint32_t>(layer), std::memory_order_relaxed);
     s_.progress->last_progress_ns.store(now_ns(), std::memory_order_relaxed);
-    // Read by the others after the next barrier, written again only after further ones.
+    // Read by the others after the barrier before attention, written again only after the one that ends it.
     s_.cancelled = s_.progress->cancel.load(std::memory_order_relaxed);
   }
 
@@ -181,12 +198,22 @@ class forward_member {
     if (!alone_ || member_.index() == 0) s_.row_failed[r] = 1;
   }
 
+  /// The tokens that this member multiplies.
+  kernels::work_range product_rows() const noexcept {
+    return by_tokens_ ? my_rows_ : kernels::work_range{0, s_.rows.size()};
+  }
+
+  /// This member's share of the row blocks of a product with its tokens.
+  kernels::work_range share(std::size_t blocks) const noexcept {
+    return by_tokens_ ? kernels::work_range{0, blocks} : member_.share(blocks);
+  }
+
   /// All products read the same input; their row blocks count as one range, shared evenly.
   template <class Matrix>
   void multiply(std::initializer_list<product<Matrix>> products, const kernels::quantized_activations& x) {
     std::size_t total = 0;
     for (const auto& p : products) total += p.w.block_count();
-    const auto mine = member_.share(total);
+    const auto mine = share(total);
     std::size_t start = 0;
     for (const auto& p : products) {
       const auto end = start + p.w.block_count();
@@ -231,7 +258,8 @@ class forward_member {
 
   void multiply(const kernels::ternary_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
                 kernels::work_range blocks) {
-    s_.matmul.ternary_matmul(w, x, y.row(0), y.cols(), blocks);
+    const auto rows = product_rows();
+    s_.matmul.ternary_matmul(w, x.part(rows), y.row(rows.first), y.cols(), blocks);
   }
   void multiply(const kernels::base3_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
                 kernels::work_range blocks) {
@@ -244,9 +272,11 @@ class forward_member {
   void multiply_gate_up(const Linear& linear) {
     constexpr std::size_t least_blocks = 8;
     constexpr std::size_t tokens_times_blocks = 1024;  // 128 KB of each result
-    const auto mine = member_.share(linear.ffn_gate.block_count());
-    const auto step = s_.few || alone_ ? mine.last - mine.first
-                                       : std::max(least_blocks, tokens_times_blocks / s_.rows.size());
+    const auto rows = product_rows();
+    const auto mine = share(linear.ffn_gate.block_count());
+    const auto step = s_.few || alone_
+                          ? mine.last - mine.first
+                          : std::max(least_blocks, tokens_times_blocks / (rows.last - rows.first));
     for (auto first = mine.first; first < mine.last; first += step) {
       const kernels::work_range part{first, std::min(first + step, mine.last)};
       multiply(linear.ffn_gate, tokens_.block_input, s_.gate, part);
@@ -259,7 +289,8 @@ class forward_member {
   void activate(std::size_t first, std::size_t last) {
     const auto function = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
                                                                              : s_.vector.silu_gate;
-    for (std::size_t r = 0; r < s_.rows.size(); ++r) {
+    const auto rows = product_rows();
+    for (std::size_t r = rows.first; r < rows.last; ++r) {
       auto* gate = s_.gate.row(r) + first;
       function(gate, s_.up.row(r) + first, gate, last - first);
     }
@@ -320,7 +351,8 @@ class forward_member {
   void compute_logits() {
     if (!alone_) member_.barrier();  // the residual of a row may be another member's
     s_.head.normalise(member_, tokens_.residual, s_.row_failed.data());
-    tokens_done(operation::output_norm);
+    if (!alone_) member_.barrier();  // the head is split over its rows, whatever the products are
+    lap(operation::output_norm);
     s_.head.multiply(member_);
     barrier(operation::head_matmul);
     if (!s_.head.screens()) return;
@@ -339,7 +371,13 @@ class forward_member {
 
   /// Ends a step that went token by token.
   void tokens_done(operation op) {
-    if (!alone_) member_.barrier();
+    if (!alone_ && !by_tokens_) member_.barrier();
+    lap(op);
+  }
+
+  /// Ends a product whose results go to steps token by token.
+  void product_done(operation op) {
+    if (!by_tokens_) member_.barrier();
     lap(op);
   }
 
@@ -355,6 +393,7 @@ class forward_member {
   const model_config& config_;
   const bool alone_;  ///< one token: every member has its own token buffers
   token_buffers& tokens_;
+  const bool by_tokens_;  ///< products are split over tokens
   const kernels::work_range my_rows_;
   std::int64_t lap_start_;
 };

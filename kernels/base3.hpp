@@ -47,8 +47,8 @@ class base3_matrix {
 };
 
 /// As matmul_kernels::ternary_matmul, with the same bits in y; `blocks` counts blocks of 80 rows.
-using base3_matmul = void (*)(const base3_matrix& w, const quantized_activations& x, float* y,
-                              std::size_t y_stride, work_range blocks);
+using base3_matmul = void (*)(const base3_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
+                              work_range blocks);
 
 /// Tokens from which on the two-bit layout is at least as fast: then the multiplier limits.
 inline constexpr std::size_t base3_max_tokens = 4;

@@ -89,12 +89,12 @@ class head_screen {
 struct head_screen_kernels {
   /// scores[m * stride + r] = sum over k of code[r][k] * x[m][k], for all rows m of x and the rows r of the
   /// blocks. Precondition: x lies in rows. No alignment is needed.
-  void (*scores)(const head_screen& w, const quantized_activations& x, std::int32_t* scores,
-                 std::size_t stride, work_range blocks);
+  void (*scores)(const head_screen& w, const activation_rows& x, std::int32_t* scores, std::size_t stride,
+                 work_range blocks);
 
   /// logits[i] = what matmul_kernels::head_int8 gives for row rows[i], i < count, and token m of x (in any
   /// layout), the same bits. `scales`: those of the head.
-  void (*rescore)(const head_screen& w, const float* scales, const quantized_activations& x, std::size_t m,
+  void (*rescore)(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,
                   const std::uint32_t* rows, std::size_t count, float* logits);
 };
 

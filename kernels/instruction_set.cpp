@@ -82,7 +82,8 @@ features detect() noexcept {
   f.avx512_vbmi = f.avx512_vnni && has(seven.ecx, 1);
   // Tiles, of int8 and of bfloat16: so far every CPU that has one has the other.
   const bool amx_tile_int8_bf16 = has(seven.edx, 24) && has(seven.edx, 25) && has(seven.edx, 22);
-  f.amx_int8 = f.avx512_vnni && (state & tile_state) == tile_state && amx_tile_int8_bf16 && request_tile_data();
+  f.amx_int8 =
+      f.avx512_vnni && (state & tile_state) == tile_state && amx_tile_int8_bf16 && request_tile_data();
   return f;
 }
 #else

@@ -13,10 +13,13 @@ void quantized_activations::resize(std::size_t rows, std::size_t cols, activatio
   const std::size_t bytes = (rows + tile_rows - 1) / tile_rows * tile_rows * row_stride;
   if (bytes > storage_.size()) storage_ = weight_buffer(bytes);
   if (rows > row_capacity_) {
-    scales_ = std::make_unique<float[]>(rows);
-    sums_ = std::make_unique<std::int32_t[]>(rows);
+    scale_storage_ = std::make_unique<float[]>(rows);
+    sum_storage_ = std::make_unique<std::int32_t[]>(rows);
     row_capacity_ = rows;
   }
+  data_ = reinterpret_cast<std::int8_t*>(storage_.data());
+  scales_ = scale_storage_.get();
+  sums_ = sum_storage_.get();
   rows_ = rows;
   cols_ = cols;
   padded_cols_ = lines * step_cols;

@@ -21,23 +21,16 @@ struct work_range {
 ///   next 16 rows. What a matrix multiplier reads at once is contiguous.
 enum class activation_layout : std::uint8_t { rows, tiles };
 
-/// int8 activations X[rows, cols] of a batch of tokens, one scale a row, in the layout that the kernels want.
+/// Rows of int8 activations X[rows, cols], a token each, with one scale a row: what a product reads. A view
+/// of quantized_activations, or of some of its rows.
 ///
 /// Rule (BitNet b1.58): s = 127 / max(absmax(x), 1e-5); q = clamp(round_half_even(x * s), -128, 127).
 /// `row_scale` is max(absmax, 1e-5) / 127: multiply an integer dot product by it and by the weight scale.
-class quantized_activations {
+class activation_rows {
  public:
   static constexpr std::size_t step_cols = 64;
   static constexpr std::size_t tile_rows = 16;
   static constexpr std::size_t tile_bytes = tile_rows * step_cols;
-
-  quantized_activations() = default;
-  quantized_activations(const quantized_activations&) = delete;
-  quantized_activations& operator=(const quantized_activations&) = delete;
-
-  /// Grows the buffers if needed; the contents are undefined until each row was quantised. Not thread-safe.
-  /// The layout is that of the table that will multiply: matmul_kernels::layout.
-  void resize(std::size_t rows, std::size_t cols, activation_layout layout = activation_layout::rows);
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
@@ -46,12 +39,8 @@ class quantized_activations {
   activation_layout layout() const noexcept { return layout_; }
 
   /// Columns [step_cols * step, step_cols * (step + 1)) of a row, in any layout.
-  std::int8_t* step(std::size_t r, std::size_t step) noexcept { return data() + step_offset(r, step); }
   const std::int8_t* step(std::size_t r, std::size_t step) const noexcept {
-    return data() + step_offset(r, step);
-  }
-  std::int8_t& at(std::size_t r, std::size_t col) noexcept {
-    return step(r, col / step_cols)[col % step_cols];
+    return data_ + step_offset(r, step);
   }
   std::int8_t at(std::size_t r, std::size_t col) const noexcept {
     return step(r, col / step_cols)[col % step_cols];
@@ -64,17 +53,24 @@ class quantized_activations {
   /// Of the layout `rows`: bytes from one row to the next, an odd multiple of 64, so that the same columns of
   /// several rows lie in different sets of the L1 cache; and the rows.
   std::size_t row_stride() const noexcept { return row_stride_; }
-  std::int8_t* row(std::size_t r) noexcept { return data() + r * row_stride_; }
-  const std::int8_t* row(std::size_t r) const noexcept { return data() + r * row_stride_; }
+  const std::int8_t* row(std::size_t r) const noexcept { return data_ + r * row_stride_; }
 
-  float* row_scale() noexcept { return scales_.get(); }
-  const float* row_scale() const noexcept { return scales_.get(); }
-  std::int32_t* row_sum() noexcept { return sums_.get(); }
-  const std::int32_t* row_sum() const noexcept { return sums_.get(); }
+  const float* row_scale() const noexcept { return scales_; }
+  const std::int32_t* row_sum() const noexcept { return sums_; }
 
- private:
-  std::int8_t* data() noexcept { return reinterpret_cast<std::int8_t*>(storage_.data()); }
-  const std::int8_t* data() const noexcept { return reinterpret_cast<const std::int8_t*>(storage_.data()); }
+  /// The rows [part.first, part.last); `first` must be a multiple of 16.
+  activation_rows part(work_range part) const noexcept {
+    activation_rows view = *this;
+    view.rows_ = part.last - part.first;
+    view.data_ += step_offset(part.first, 0);
+    view.scales_ += part.first;
+    view.sums_ += part.first;
+    return view;
+  }
+
+ protected:
+  activation_rows() = default;
+
   std::size_t step_offset(std::size_t r, std::size_t step) const noexcept {
     if (layout_ == activation_layout::rows) return r * row_stride_ + step * step_cols;
     return r / tile_rows * tile_rows * padded_cols_ + step * tile_bytes + r % tile_rows * step_cols;
@@ -84,11 +80,41 @@ class quantized_activations {
   std::size_t cols_ = 0;
   std::size_t padded_cols_ = 0;
   std::size_t row_stride_ = 0;
-  std::size_t row_capacity_ = 0;
   activation_layout layout_ = activation_layout::rows;
+  std::int8_t* data_ = nullptr;
+  float* scales_ = nullptr;
+  std::int32_t* sums_ = nullptr;
+};
+
+/// The activations of a batch of tokens with their memory, in the layout that the kernels want.
+class quantized_activations : public activation_rows {
+ public:
+  quantized_activations() = default;
+  quantized_activations(const quantized_activations&) = delete;
+  quantized_activations& operator=(const quantized_activations&) = delete;
+
+  /// Grows the buffers if needed; the contents are undefined until each row was quantised. Not thread-safe.
+  /// The layout is that of the table that will multiply: matmul_kernels::layout.
+  void resize(std::size_t rows, std::size_t cols, activation_layout layout = activation_layout::rows);
+
+  using activation_rows::at;
+  using activation_rows::row;
+  using activation_rows::row_scale;
+  using activation_rows::row_sum;
+  using activation_rows::step;
+  std::int8_t* step(std::size_t r, std::size_t step) noexcept { return data_ + step_offset(r, step); }
+  std::int8_t& at(std::size_t r, std::size_t col) noexcept {
+    return step(r, col / step_cols)[col % step_cols];
+  }
+  std::int8_t* row(std::size_t r) noexcept { return data_ + r * row_stride_; }
+  float* row_scale() noexcept { return scales_; }
+  std::int32_t* row_sum() noexcept { return sums_; }
+
+ private:
+  std::size_t row_capacity_ = 0;
   weight_buffer storage_;
-  std::unique_ptr<float[]> scales_;
-  std::unique_ptr<std::int32_t[]> sums_;
+  std::unique_ptr<float[]> scale_storage_;
+  std::unique_ptr<std::int32_t[]> sum_storage_;
 };
 
 /// The matrix products of one instruction set. Every function is single-threaded and works on the range it is
@@ -114,11 +140,11 @@ struct matmul_kernels {
   /// the rows r of the 32-row blocks in `blocks`. w.cols() == x.cols(). Integer dot products are exact.
   /// Unpadded rows only. y needs no alignment. A call serves all rows of x: batches cost less than row by
   /// row.
-  void (*ternary_matmul)(const ternary_matrix& w, const quantized_activations& x, float* y,
-                         std::size_t y_stride, work_range blocks);
+  void (*ternary_matmul)(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
+                         work_range blocks);
 
   /// Logits with an int8 head: the same with one scale a weight row.
-  void (*head_int8)(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+  void (*head_int8)(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks);
 
   /// Logits with an f16 head and f32 activations x[m * x_stride + k]: 16 strided partial sums of fused

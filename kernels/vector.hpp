@@ -79,8 +79,9 @@ struct vector_kernels {
 
   /// Computes the query heads that belong to the KV heads [first, last) of `args`: work can be split over
   /// KV heads and over queries (by making several args). Results do not depend on the split. Uses up to 300
-  /// KiB of stack. Fastest with 64 query heads a KV head at a time, for example 16 tokens of 4. Keys and values
-  /// of the positions that the queries see must be finite, for their own sake and for the tokens before them.
+  /// KiB of stack. Fastest with 64 query heads a KV head at a time, for example 16 tokens of 4. Keys and
+  /// values of the positions that the queries see must be finite, for their own sake and for the tokens
+  /// before them.
   attention_function attention;
 };
 

@@ -17,8 +17,8 @@
 // rounding, max(a, b) = a > b ? a : b, select_less(a, b, then, otherwise) = a < b ? then : otherwise,
 // select_nan(a, then, otherwise), keep_first(v, n, other), add_to_exponent(v, k) (adds the low bits of k's
 // representation to v's exponent); over lanes: reduce_add and reduce_max (the tree of kernels/reduction.hpp),
-// any_nan, any_equal; load_even and load_odd take every second of 2 * lanes bfloat16, round_to_bfloat16 rounds
-// to nearest even and store_bfloat16 stores that.
+// any_nan, any_equal; load_even and load_odd take every second of 2 * lanes bfloat16, round_to_bfloat16
+// rounds to nearest even and store_bfloat16 stores that.
 
 namespace bitnet::kernels {
 

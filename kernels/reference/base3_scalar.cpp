@@ -26,8 +26,8 @@ int code_of(std::uint8_t byte, std::size_t g) noexcept {
 
 }  // namespace
 
-void base3_matmul_scalar(const base3_matrix& w, const quantized_activations& x, float* y,
-                         std::size_t y_stride, work_range blocks) {
+void base3_matmul_scalar(const base3_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
+                         work_range blocks) {
   const std::size_t last = std::min(blocks.last * base3_matrix::block_rows, w.rows());
   for (std::size_t r = blocks.first * base3_matrix::block_rows; r < last; ++r) {
     const std::uint8_t* const packed = w.block(r / base3_matrix::block_rows);

@@ -6,7 +6,7 @@ namespace bitnet::kernels {
 
 namespace {
 
-void scores(const head_screen& w, const quantized_activations& x, std::int32_t* out, std::size_t stride,
+void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
             work_range blocks) {
   for (std::size_t block = blocks.first; block < blocks.last; ++block) {
     const std::uint8_t* const packed = w.block(block);
@@ -24,7 +24,7 @@ void scores(const head_screen& w, const quantized_activations& x, std::int32_t* 
   }
 }
 
-void rescore(const head_screen& w, const float* scales, const quantized_activations& x, std::size_t m,
+void rescore(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,
              const std::uint32_t* rows, std::size_t count, float* logits) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint8_t* const weights = w.int8_row(rows[i]);

@@ -55,7 +55,7 @@ void ternary_block(const std::uint8_t* packed, const std::int8_t* q, std::size_t
   }
 }
 
-void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void ternary_matmul(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks) {
   for (std::size_t block = blocks.first; block < blocks.last; ++block) {
     const std::size_t first = block * ternary_matrix::block_rows;
@@ -70,7 +70,7 @@ void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, flo
   }
 }
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks) {
   for (std::size_t block = blocks.first; block < blocks.last; ++block) {
     const std::uint8_t* const packed = w.int8_block(block);

@@ -121,9 +121,9 @@ struct ternary_product {
 
   /// Products of token m with the rows from `row` on of W, from the sums of their codes; `half` says which 16
   /// rows of a block they are.
-  [[gnu::always_inline]] static void store(const ternary_matrix& w, const quantized_activations& x,
-                                           std::size_t m, std::size_t row, std::size_t half, __m512i sums,
-                                           float* y, std::size_t rows) {
+  [[gnu::always_inline]] static void store(const ternary_matrix& w, const activation_rows& x, std::size_t m,
+                                           std::size_t row, std::size_t half, __m512i sums, float* y,
+                                           std::size_t rows) {
     static_cast<void>(row);
     // Codes of the second half of a block were unpacked scaled by 4.
     const __m512i codes = half == 0 ? sums : _mm512_srai_epi32(sums, 2);
@@ -136,9 +136,9 @@ struct head_product {
   using matrix = head_matrix;
   using tiles = head_tiles;
 
-  [[gnu::always_inline]] static void store(const head_matrix& w, const quantized_activations& x,
-                                           std::size_t m, std::size_t row, std::size_t, __m512i sums,
-                                           float* y, std::size_t rows) {
+  [[gnu::always_inline]] static void store(const head_matrix& w, const activation_rows& x, std::size_t m,
+                                           std::size_t row, std::size_t, __m512i sums, float* y,
+                                           std::size_t rows) {
     // The stored weights are 128 too large.
     const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x.row_sum()[m]), 7);
     const __m512 scales =

@@ -7,7 +7,7 @@ namespace bitnet::kernels::avx2 {
 
 void quantize_row(const float* x, quantized_activations& out, std::size_t r);
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks);
 
 void head_f16(const head_matrix& w, const float* x, std::size_t x_stride, std::size_t x_rows, float* y,

@@ -5,10 +5,10 @@
 // AVX-512 VNNI functions that the AMX table uses for few tokens.
 namespace bitnet::kernels::avx512 {
 
-void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void ternary_matmul(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks);
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks);
 
 }  // namespace bitnet::kernels::avx512

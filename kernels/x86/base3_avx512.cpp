@@ -90,7 +90,7 @@ inline void scale_back(group_sums& sums) {
   sums.group[4] = _mm512_srai_epi32(sums.group[4], 2);
 }
 
-void store(const base3_matrix& w, const quantized_activations& x, std::size_t m, std::size_t block,
+void store(const base3_matrix& w, const activation_rows& x, std::size_t m, std::size_t block,
            group_sums& sums, float* y) {
   scale_back(sums);
   const __m512i offset = _mm512_set1_epi32(x.row_sum()[m]);
@@ -111,7 +111,7 @@ void store(const base3_matrix& w, const quantized_activations& x, std::size_t m,
 
 /// Tokens [token, token + Tokens) with `Streams` adjacent blocks in lockstep; y is token 0's row.
 template <std::size_t Tokens, std::size_t Streams>
-void multiply_blocks(const base3_matrix& w, const quantized_activations& x, std::size_t token, float* y,
+void multiply_blocks(const base3_matrix& w, const activation_rows& x, std::size_t token, float* y,
                      std::size_t y_stride, std::size_t block) {
   const std::size_t block_bytes = w.padded_cols() / step_cols * step_bytes;
   const std::uint8_t* const packed = w.block(block);
@@ -147,7 +147,7 @@ void multiply_blocks(const base3_matrix& w, const quantized_activations& x, std:
 }
 
 template <std::size_t Tokens>
-void multiply(const base3_matrix& w, const quantized_activations& x, std::size_t token, float* y,
+void multiply(const base3_matrix& w, const activation_rows& x, std::size_t token, float* y,
               std::size_t y_stride, work_range blocks) {
   constexpr std::size_t streams = Tokens == 1 ? 3 : Tokens == 2 ? 2 : 1;
   std::size_t block = blocks.first;
@@ -158,8 +158,8 @@ void multiply(const base3_matrix& w, const quantized_activations& x, std::size_t
 
 }  // namespace
 
-void base3_matmul_avx512(const base3_matrix& w, const quantized_activations& x, float* y,
-                         std::size_t y_stride, work_range blocks) {
+void base3_matmul_avx512(const base3_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
+                         work_range blocks) {
   for (std::size_t token = 0; token < x.rows(); token += base3_max_tokens) {
     switch (x.rows() - token) {
       case 1:

@@ -41,7 +41,7 @@ inline __m256i join_rows(__m256i rows_0_3, __m256i rows_4_7) {
 }
 
 /// Logits of up to 16 rows from `row` of token m; y is the token's row of the output.
-void store_logits(const head_matrix& w, const quantized_activations& x, std::size_t row, std::size_t m,
+void store_logits(const head_matrix& w, const activation_rows& x, std::size_t row, std::size_t m,
                   const __m256i (&sums)[vectors], float* y) {
   // The stored weights are 128 too large.
   const __m256i excess = _mm256_slli_epi32(_mm256_set1_epi32(x.row_sum()[m]), 7);
@@ -88,7 +88,7 @@ template <std::size_t Tokens>
 /// Logits of a range of blocks for the tokens [token, token + Tokens). Adjacent blocks are walked side by
 /// side: several streams read memory faster than one, and faster than with prefetches.
 template <std::size_t Tokens>
-void int8_blocks(const head_matrix& w, const quantized_activations& x, std::size_t token, float* y,
+void int8_blocks(const head_matrix& w, const activation_rows& x, std::size_t token, float* y,
                  std::size_t y_stride, work_range blocks) {
   constexpr std::size_t streams = Tokens == 1 ? 4 : 1;
   const std::size_t block_bytes = w.padded_cols() * block_rows;
@@ -155,7 +155,7 @@ void f16_rows(const head_matrix& w, std::size_t row, const float* x, std::size_t
 
 }  // namespace
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks) {
   if (x.rows() == 1) {
     int8_blocks<1>(w, x, 0, y, y_stride, blocks);

@@ -71,7 +71,7 @@ template <typename Dot, std::size_t Tokens>
 /// Rows [token, token + Tokens) of x with the blocks of a range; of one token several adjacent blocks side by
 /// side, because several streams read memory faster than one.
 template <typename Dot, std::size_t Tokens>
-void score_blocks(const head_screen& w, const quantized_activations& x, std::size_t token, std::int32_t* out,
+void score_blocks(const head_screen& w, const activation_rows& x, std::size_t token, std::int32_t* out,
                   std::size_t stride, work_range blocks) {
   constexpr std::size_t streams = Tokens == 1 ? 4 : 1;
   constexpr std::size_t columns = 4 * flush_chunks;
@@ -107,8 +107,8 @@ void score_blocks(const head_screen& w, const quantized_activations& x, std::siz
 }
 
 template <typename Dot>
-void screen_scores(const head_screen& w, const quantized_activations& x, std::int32_t* out,
-                   std::size_t stride, work_range blocks) {
+void screen_scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
+                   work_range blocks) {
   if (x.rows() == 1) {
     score_blocks<Dot, 1>(w, x, 0, out, stride, blocks);
     return;
@@ -128,7 +128,7 @@ inline __m256i sixteen_products(const std::uint8_t* weights, const std::int8_t* 
   return _mm256_madd_epi16(w, a);
 }
 
-void rescore_rows(const head_screen& w, const float* scales, const quantized_activations& x, std::size_t m,
+void rescore_rows(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,
                   const std::uint32_t* rows, std::size_t count, float* logits) {
   constexpr std::size_t step_cols = 64;
   const std::int32_t excess = head_matrix::int8_weight_offset * x.row_sum()[m];

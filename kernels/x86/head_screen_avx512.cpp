@@ -48,12 +48,12 @@ struct screen_product {
   }
 };
 
-void scores(const head_screen& w, const quantized_activations& x, std::int32_t* out, std::size_t stride,
+void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
             work_range blocks) {
   multiply<screen_product>(w, x, out, stride, blocks);
 }
 
-void rescore(const head_screen& w, const float* scales, const quantized_activations& x, std::size_t m,
+void rescore(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,
              const std::uint32_t* rows, std::size_t count, float* logits) {
   const std::size_t steps = w.padded_cols() / step_cols;
   const std::int32_t excess = head_matrix::int8_weight_offset * x.row_sum()[m];

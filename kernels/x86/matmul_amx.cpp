@@ -33,7 +33,7 @@ struct sum_tile {
 template <typename Product>
 class outputs {
  public:
-  outputs(const typename Product::matrix& w, const quantized_activations& x, float* y, std::size_t y_stride)
+  outputs(const typename Product::matrix& w, const activation_rows& x, float* y, std::size_t y_stride)
       : w_(w), x_(x), y_(y), y_stride_(y_stride) {}
 
   /// For the sums of tokens [m, m + tokens) with a block. What was to be written before is written.
@@ -67,7 +67,7 @@ class outputs {
   }
 
   const typename Product::matrix& w_;
-  const quantized_activations& x_;
+  const activation_rows& x_;
   float* y_;
   std::size_t y_stride_;
   std::size_t row_ = 0;
@@ -86,13 +86,13 @@ constexpr bool stores(std::size_t step) {
   return step % store_interval == store_interval - 1;
 }
 
-inline const std::int8_t* a_tile(const quantized_activations& x, std::size_t m, std::size_t step) {
+inline const std::int8_t* a_tile(const activation_rows& x, std::size_t m, std::size_t step) {
   return x.step(m, step);
 }
 
 /// Up to 16 tokens with one or two blocks: the same A tile serves up to four B tiles.
 template <typename Product>
-void multiply_one_token_tile(const typename Product::matrix& w, const quantized_activations& x,
+void multiply_one_token_tile(const typename Product::matrix& w, const activation_rows& x,
                              outputs<Product>& out, work_range blocks) {
   const std::size_t steps = w.padded_cols() / step_cols;
   const std::size_t second = blocks.first + 1 < blocks.last ? blocks.first + 1 : blocks.first;
@@ -135,7 +135,7 @@ void multiply_one_token_tile(const typename Product::matrix& w, const quantized_
 
 /// 32 tokens from m with one block, or as many of them as there are: two A tiles, two B tiles.
 template <typename Product>
-void multiply_two_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
+void multiply_two_token_tiles(const typename Product::matrix& w, const activation_rows& x,
                               outputs<Product>& out, std::size_t m, std::size_t block) {
   const std::size_t steps = w.padded_cols() / step_cols;
   typename Product::tiles b(w, block, steps);
@@ -174,7 +174,7 @@ void multiply_two_token_tiles(const typename Product::matrix& w, const quantized
 /// 48 tokens from m with one block, or as many of them as there are: three A tiles in turn in one register,
 /// two B tiles.
 template <typename Product>
-void multiply_three_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
+void multiply_three_token_tiles(const typename Product::matrix& w, const activation_rows& x,
                                 outputs<Product>& out, std::size_t m, std::size_t block) {
   const std::size_t steps = w.padded_cols() / step_cols;
   typename Product::tiles b(w, block, steps);
@@ -225,8 +225,8 @@ void multiply_three_token_tiles(const typename Product::matrix& w, const quantiz
 /// Token tiles [first, last), two at least: block by block, so that the packed weights come from the cache
 /// after the first visit.
 template <typename Product>
-void multiply_token_tiles(const typename Product::matrix& w, const quantized_activations& x,
-                          outputs<Product>& out, std::size_t first, std::size_t last, work_range blocks) {
+void multiply_token_tiles(const typename Product::matrix& w, const activation_rows& x, outputs<Product>& out,
+                          std::size_t first, std::size_t last, work_range blocks) {
   for (std::size_t b = blocks.first; b < blocks.last; ++b) {
     for (std::size_t t = first; t < last;) {
       if (last - t == 2 || last - t == 4) {
@@ -241,8 +241,8 @@ void multiply_token_tiles(const typename Product::matrix& w, const quantized_act
 }
 
 template <typename Product>
-void multiply(const typename Product::matrix& w, const quantized_activations& x, float* y,
-              std::size_t y_stride, work_range blocks) {
+void multiply(const typename Product::matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
+              work_range blocks) {
   outputs<Product> out(w, x, y, y_stride);
   const std::size_t tiles = (x.rows() + tile_tokens - 1) / tile_tokens;
   configure_tiles();
@@ -259,7 +259,7 @@ void multiply(const typename Product::matrix& w, const quantized_activations& x,
   _tile_release();
 }
 
-void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void ternary_matmul(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks) {
   if (x.layout() == activation_layout::rows)
     avx512::ternary_matmul(w, x, y, y_stride, blocks);
@@ -267,7 +267,7 @@ void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, flo
     multiply<ternary_product>(w, x, y, y_stride, blocks);
 }
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks) {
   if (x.layout() == activation_layout::rows)
     avx512::head_int8(w, x, y, y_stride, blocks);

@@ -55,7 +55,7 @@ struct ternary_product {
   }
 
   /// Writes `rows` outputs of token m; y points at the block's first.
-  static void store(const ternary_matrix& w, const quantized_activations& x, std::size_t m, std::size_t,
+  static void store(const ternary_matrix& w, const activation_rows& x, std::size_t m, std::size_t,
                     std::size_t rows, const row_sums& sums, float* y) {
     const __m512i offset = _mm512_set1_epi32(x.row_sum()[m]);
     const __m512 scale = _mm512_set1_ps(x.row_scale()[m] * w.scale());
@@ -86,7 +86,7 @@ struct head_product {
     }
   }
 
-  static void store(const head_matrix& w, const quantized_activations& x, std::size_t m, std::size_t block,
+  static void store(const head_matrix& w, const activation_rows& x, std::size_t m, std::size_t block,
                     std::size_t rows, const row_sums& sums, float* y) {
     // The stored weights are 128 too large.
     const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x.row_sum()[m]), 7);
@@ -100,12 +100,12 @@ struct head_product {
 
 }  // namespace
 
-void ternary_matmul(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void ternary_matmul(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks) {
   multiply<ternary_product>(w, x, y, y_stride, blocks);
 }
 
-void head_int8(const head_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void head_int8(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                work_range blocks) {
   multiply<head_product>(w, x, y, y_stride, blocks);
 }

@@ -70,7 +70,7 @@ struct visit {
 /// Rows [token, token + Tokens) of x with `Streams` adjacent blocks, chunk by chunk in lockstep: several
 /// streams read memory faster than one, and their sums hide the latency of the multiplier.
 template <typename Product, std::size_t Tokens, std::size_t Streams, typename Matrix>
-void multiply_blocks(const Matrix& w, const quantized_activations& x, std::size_t token,
+void multiply_blocks(const Matrix& w, const activation_rows& x, std::size_t token,
                      typename Product::output* y, std::size_t y_stride, std::size_t block, visit turn) {
   const std::size_t block_bytes = w.padded_cols() / step_cols * Product::step_bytes;
   const std::uint8_t* const packed = Product::block(w, block);
@@ -119,8 +119,8 @@ void multiply_blocks(const Matrix& w, const quantized_activations& x, std::size_
 
 /// Rows [token, token + Tokens) of x with a range of blocks: as many side by side as leave registers.
 template <typename Product, std::size_t Tokens, typename Matrix>
-void multiply_few(const Matrix& w, const quantized_activations& x, std::size_t token,
-                  typename Product::output* y, std::size_t y_stride, work_range blocks, visit turn) {
+void multiply_few(const Matrix& w, const activation_rows& x, std::size_t token, typename Product::output* y,
+                  std::size_t y_stride, work_range blocks, visit turn) {
   constexpr std::size_t streams = Tokens <= 2 ? 4 : Tokens <= 4 ? 2 : 1;
   std::size_t block = blocks.first;
   for (; block + streams <= blocks.last; block += streams)
@@ -130,9 +130,8 @@ void multiply_few(const Matrix& w, const quantized_activations& x, std::size_t t
 }
 
 template <typename Product, typename Matrix>
-void multiply_up_to_eight(const Matrix& w, const quantized_activations& x, std::size_t token,
-                          std::size_t tokens, typename Product::output* y, std::size_t y_stride,
-                          work_range blocks, visit turn) {
+void multiply_up_to_eight(const Matrix& w, const activation_rows& x, std::size_t token, std::size_t tokens,
+                          typename Product::output* y, std::size_t y_stride, work_range blocks, visit turn) {
   switch (tokens) {
     case 1:
       multiply_few<Product, 1>(w, x, token, y, y_stride, blocks, turn);
@@ -162,8 +161,8 @@ void multiply_up_to_eight(const Matrix& w, const quantized_activations& x, std::
 }
 
 template <typename Product, typename Matrix>
-void multiply(const Matrix& w, const quantized_activations& x, typename Product::output* y,
-              std::size_t y_stride, work_range blocks) {
+void multiply(const Matrix& w, const activation_rows& x, typename Product::output* y, std::size_t y_stride,
+              work_range blocks) {
   if (x.rows() <= max_tokens) {
     if (x.rows() != 0) multiply_up_to_eight<Product>(w, x, 0, x.rows(), y, y_stride, blocks, {});
     return;

@@ -115,7 +115,7 @@ template <typename Dot, std::size_t Tokens>
 /// Rows [token, token + Tokens) of x with the blocks of a range, walking several adjacent blocks side by
 /// side: with the prefetch this reads as fast as a plain sum of the bytes (tests/bench).
 template <typename Dot, std::size_t Tokens>
-void multiply_few(const ternary_matrix& w, const quantized_activations& x, std::size_t token, float* y,
+void multiply_few(const ternary_matrix& w, const activation_rows& x, std::size_t token, float* y,
                   std::size_t y_stride, work_range blocks) {
   constexpr std::size_t streams = Tokens == 1 ? 4 : 1;
   constexpr std::size_t step_cols = 64;
@@ -148,7 +148,7 @@ void multiply_few(const ternary_matrix& w, const quantized_activations& x, std::
 }
 
 template <typename Dot>
-void multiply_up_to_four(const ternary_matrix& w, const quantized_activations& x, std::size_t token,
+void multiply_up_to_four(const ternary_matrix& w, const activation_rows& x, std::size_t token,
                          std::size_t tokens, float* y, std::size_t y_stride, work_range blocks) {
   switch (tokens) {
     case 1:
@@ -215,8 +215,8 @@ void add_panel(const panel& p, std::size_t cols, const std::int8_t* q, std::size
 }
 
 template <typename Dot>
-void multiply_many(const ternary_matrix& w, const quantized_activations& x, std::size_t token,
-                   std::size_t tokens, float* y, std::size_t y_stride, work_range blocks) {
+void multiply_many(const ternary_matrix& w, const activation_rows& x, std::size_t token, std::size_t tokens,
+                   float* y, std::size_t y_stride, work_range blocks) {
   panel p;
   row_sums sums[token_block];
   for (std::size_t block = blocks.first; block < blocks.last; ++block) {
@@ -237,7 +237,7 @@ void multiply_many(const ternary_matrix& w, const quantized_activations& x, std:
 }
 
 template <typename Dot>
-void multiply_ternary(const ternary_matrix& w, const quantized_activations& x, float* y, std::size_t y_stride,
+void multiply_ternary(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                       work_range blocks) {
   for (std::size_t token = 0; token < x.rows();) {
     const std::size_t left = x.rows() - token;

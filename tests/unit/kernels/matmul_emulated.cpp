@@ -16,7 +16,7 @@ extern const matmul_kernels emulated_avx512_vnni_matmul_kernels;
 extern const matmul_kernels emulated_amx_int8_matmul_kernels;
 extern const head_screen_kernels emulated_avx_vnni_head_screen_kernels;
 extern const head_screen_kernels emulated_avx512_head_screen_kernels;
-void emulated_base3_matmul_avx512(const base3_matrix& w, const quantized_activations& x, float* y,
+void emulated_base3_matmul_avx512(const base3_matrix& w, const activation_rows& x, float* y,
                                   std::size_t y_stride, work_range blocks);
 }  // namespace bitnet::kernels
 
