@@ -105,8 +105,8 @@ void output_head::normalise(const kernels::team_member& member, const token_matr
     const auto row = screened ? screened_rows_[i] : full_rows_[i];
     // The f16 head reads the floats of the tokens that want all logits; others only pass through here.
     auto* normed = screened ? in.floats.row(full_rows_.size() + i) : in.floats.row(i);
-    vector_.rms_norm(residual.row(row), weights_.output_norm.data(), weights_.config.rms_epsilon, normed,
-                     weights_.head.cols());
+    vector_.rms_norm(residual.row(row), 0, weights_.output_norm.data(), weights_.config.rms_epsilon, normed,
+                     0, 1, weights_.head.cols());
     if (!screened) {
       matmul_.quantize_row(normed, in.full, i);  // an f16 head needs only what it says about NaN
       check(in.full, i, row);

@@ -168,23 +168,25 @@ class forward_member {
 
   /// out = quantise(rms_norm(residual)).
   void normalise(const std::vector<float>& weight, kernels::quantized_activations& out) {
-    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
-      s_.vector.rms_norm(tokens_.residual.row(r), weight.data(), config_.rms_epsilon, tokens_.normed.row(r),
-                         config_.embedding_length);
-      quantise(tokens_.normed.row(r), out, r);
-    }
+    normalise(tokens_.residual, weight, out);
   }
 
   /// out = quantise(sub_norm(x)), or quantise(x) in models without sub-norms.
   void normalise_inner(const token_matrix& x, const std::vector<float>& weight,
                        kernels::quantized_activations& out) {
-    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
-      const auto* input = x.row(r);
-      if (!weight.empty()) {
-        s_.vector.rms_norm(input, weight.data(), config_.rms_epsilon, tokens_.normed.row(r), x.cols());
-        input = tokens_.normed.row(r);
-      }
-      quantise(input, out, r);
+    if (!weight.empty()) return normalise(x, weight, out);
+    for (auto r = my_rows_.first; r < my_rows_.last; ++r) quantise(x.row(r), out, r);
+  }
+
+  void normalise(const token_matrix& x, const std::vector<float>& weight,
+                 kernels::quantized_activations& out) {
+    constexpr std::size_t together = 4;  // so that they are quantised from the cache
+    auto& normed = tokens_.normed;
+    for (auto first = my_rows_.first; first < my_rows_.last; first += together) {
+      const auto last = std::min(first + together, my_rows_.last);
+      s_.vector.rms_norm(x.row(first), x.cols(), weight.data(), config_.rms_epsilon, normed.row(first),
+                         normed.cols(), last - first, x.cols());
+      for (auto r = first; r < last; ++r) quantise(normed.row(r), out, r);
     }
   }
 

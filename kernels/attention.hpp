@@ -16,9 +16,10 @@ namespace bitnet::kernels {
 // count as zero. That is what TDPBF16PS does (Intel SDM volume 2, TDPBF16PS; tests/unit/kernels/
 // attention_test.cpp holds the CPU to it). Softmax is online over blocks of 64 absolute positions (maximum
 // and sum by 16 lanes and the fixed tree, the sum of the rounded weights); output = output * factor + the
-// block's dot products of weights and values. A position that a row does not see weighs zero: whether it is
-// computed makes no difference but in the sign of a zero, and a zero output is positive. Slots past a tile's
-// last position never get into a result; within a tile, values must be finite.
+// block's dot products of weights and values, times the inverse of the sum at the end. A position that a row
+// does not see weighs zero: whether it is computed makes no difference but in the sign of a zero, and a zero
+// output is positive. Slots past a tile's last position never get into a result; within a tile, values must
+// be finite.
 
 /// One step of the dot products of R rows of floats with N panels of 16 columns: sink(row, panel, sums) for
 /// each. Place p of row r is at x[p * place_stride + r * row_stride]; panels are `panel` apart. With `half`,
@@ -276,9 +277,9 @@ void finish_rows(const attention_rows& rows, const attention_args& a, std::size_
   for (std::size_t r = 0; r < rows.count; ++r) {
     const float* const sums = rows.out + r * attention_max_head_dim;
     float* const y = a.out + row_offset(a, kv_head, first_row + r, a.out_stride);
-    const typename V::f32 total = V::set1(rows.sum[r]);
+    const typename V::f32 inverse = V::set1(1.0F / rows.sum[r]);
     for (std::size_t i = 0; i < a.head_dim; i += V::lanes) {
-      const typename V::f32 v = V::add(V::div(V::load(sums + i), total), V::set1(0.0F));
+      const typename V::f32 v = V::add(V::mul(V::load(sums + i), inverse), V::set1(0.0F));
       if (a.head_dim - i >= V::lanes)
         V::store(y + i, v);
       else

@@ -44,8 +44,10 @@ using attention_function = void (*)(const attention_args& args, std::size_t firs
 struct vector_kernels {
   instruction_set isa;
 
-  /// out = x / sqrt(mean(x^2) + eps) * weight; out may be x.
-  void (*rms_norm)(const float* x, const float* weight, float eps, float* out, std::size_t n);
+  /// out = x / sqrt(mean(x^2) + eps) * weight for `rows` rows of n floats, `x_stride` and `out_stride` apart;
+  /// out may be x. Rows together take less time than one by one: a sum is one chain of dependent steps.
+  void (*rms_norm)(const float* x, std::size_t x_stride, const float* weight, float eps, float* out,
+                   std::size_t out_stride, std::size_t rows, std::size_t n);
 
   /// inout += x.
   void (*add)(const float* x, float* inout, std::size_t n);

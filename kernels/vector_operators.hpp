@@ -51,22 +51,45 @@ void exponentials(const float* x, float* out, std::size_t n) {
   map2<V>(x, x, out, n, [](f32 v, f32) { return exponential<V>(v); });
 }
 
-template <class V>
-void rms_norm(const float* x, const float* weight, float eps, float* out, std::size_t n) {
-  using f32 = typename V::f32;
-  f32 sum = V::set1(0.0F);
+/// The sums of squares of R rows, whose chains run side by side.
+template <class V, std::size_t R>
+void sums_of_squares(const float* x, std::size_t stride, std::size_t n, float* sums) noexcept {
+  typename V::f32 sum[R];
+  for (std::size_t r = 0; r < R; ++r) sum[r] = V::set1(0.0F);
   std::size_t i = 0;
-  for (; i + V::lanes <= n; i += V::lanes) {
-    const f32 v = V::load(x + i);
-    sum = V::fma(v, v, sum);
+  for (; i + V::lanes <= n; i += V::lanes)
+    for (std::size_t r = 0; r < R; ++r) {
+      const typename V::f32 v = V::load(x + r * stride + i);
+      sum[r] = V::fma(v, v, sum[r]);
+    }
+  for (std::size_t r = 0; r < R; ++r) {
+    if (i < n) {
+      const typename V::f32 v = load_first<V>(x + r * stride + i, n - i, 0.0F);
+      sum[r] = V::fma(v, v, sum[r]);
+    }
+    sums[r] = V::reduce_add(sum[r]);
   }
-  if (i < n) {
-    const f32 v = load_first<V>(x + i, n - i, 0.0F);
-    sum = V::fma(v, v, sum);
+}
+
+template <class V>
+void rms_norm(const float* x, std::size_t x_stride, const float* weight, float eps, float* out,
+              std::size_t out_stride, std::size_t rows, std::size_t n) {
+  using f32 = typename V::f32;
+  constexpr std::size_t together = 4;
+  float sums[together];
+  for (std::size_t r = 0; r < rows; ++r) {
+    if (r % together == 0) {
+      if (rows - r >= together)
+        sums_of_squares<V, together>(x + r * x_stride, x_stride, n, sums);
+      else
+        for (std::size_t i = 0; i < rows - r; ++i)
+          sums_of_squares<V, 1>(x + (r + i) * x_stride, x_stride, n, sums + i);
+    }
+    const float mean = sums[r % together] / static_cast<float>(n);
+    const f32 inverse = V::set1(1.0F / __builtin_sqrtf(mean + eps));
+    map2<V>(x + r * x_stride, weight, out + r * out_stride, n,
+            [inverse](f32 v, f32 w) { return V::mul(V::mul(v, inverse), w); });
   }
-  const float mean = V::reduce_add(sum) / static_cast<float>(n);
-  const f32 inverse = V::set1(1.0F / __builtin_sqrtf(mean + eps));
-  map2<V>(x, weight, out, n, [inverse](f32 v, f32 w) { return V::mul(V::mul(v, inverse), w); });
 }
 
 template <class V>

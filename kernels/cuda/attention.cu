@@ -232,7 +232,7 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
     if (row >= tile.count) continue;
     const tile_row at = row_of(tile, row, group);
     a.out[(static_cast<std::size_t>(tile.row + at.query) * a.qkv.heads + at.head) * dim + column] =
-        sums[n] / totals[row] + 0.0F;
+        sums[n] * (1.0F / totals[row]) + 0.0F;
   }
 }
 

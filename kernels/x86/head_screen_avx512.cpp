@@ -33,8 +33,8 @@ struct screen_product {
     }
   }
 
-  static void store(const head_screen&, const quantized_activations&, std::size_t, std::size_t,
-                    std::size_t rows, const row_sums& sums, std::int32_t* y) {
+  static void store(const head_screen&, const activation_rows&, std::size_t, std::size_t, std::size_t rows,
+                    const row_sums& sums, std::int32_t* y) {
     const __m512i high = _mm512_srai_epi32(sums.half[1], 4);
     if (rows == block_rows) {
       _mm512_storeu_si512(y, sums.half[0]);

@@ -61,7 +61,7 @@ void bench_operators(const vector_kernels& k) {
     std::printf("  %-24s %6zu floats %9.2f us %7.2f floats/ns\n", name, n, seconds * 1e6,
                 static_cast<double>(n) / seconds * 1e-9);
   };
-  report("rms_norm", hidden, [&] { k.rms_norm(a.data(), b.data(), 1e-5F, out.data(), hidden); });
+  report("rms_norm", hidden, [&] { k.rms_norm(a.data(), 0, b.data(), 1e-5F, out.data(), 0, 1, hidden); });
   report("add", hidden, [&] { k.add(a.data(), out.data(), hidden); });
   report("squared_relu_gate", feed_forward,
          [&] { k.squared_relu_gate(a.data(), b.data(), out.data(), feed_forward); });

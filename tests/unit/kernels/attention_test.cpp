@@ -205,7 +205,7 @@ float step_sum(std::size_t places, X x, Y y) {
       out[i] = std::fma(out[i], factor, block);
     }
   }
-  for (float& x : out) x = x / sum + 0.0F;
+  for (float& x : out) x = x * (1.0F / sum) + 0.0F;
   return out;
 }
 

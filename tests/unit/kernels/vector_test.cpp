@@ -116,7 +116,7 @@ BOOST_AUTO_TEST_SUITE(vector_instruction_sets)
 BOOST_AUTO_TEST_CASE(rms_norm_has_the_same_bits_everywhere) {
   check_same_everywhere([](const vector_kernels& k, const floats& x, const floats& weight) {
     floats out(x.size());
-    k.rms_norm(x.data(), weight.data(), 1e-5F, out.data(), x.size());
+    k.rms_norm(x.data(), 0, weight.data(), 1e-5F, out.data(), 0, 1, x.size());
     return out;
   });
 }
@@ -197,7 +197,7 @@ BOOST_AUTO_TEST_CASE(rms_norm_matches_double_precision) {
     const floats x = random_floats(n, 1);
     const floats weight = random_floats(n, 2);
     floats out(n);
-    scalar().rms_norm(x.data(), weight.data(), 1e-5F, out.data(), n);
+    scalar().rms_norm(x.data(), 0, weight.data(), 1e-5F, out.data(), 0, 1, n);
     double sum = 0;
     for (const float v : x) sum += static_cast<double>(v) * v;
     const double inverse = 1 / std::sqrt(sum / static_cast<double>(n) + static_cast<double>(1e-5F));
@@ -217,9 +217,27 @@ BOOST_AUTO_TEST_CASE(rms_norm_may_work_in_place) {
   const floats weight = random_floats(77, 4);
   floats apart(77);
   floats in_place = x;
-  scalar().rms_norm(x.data(), weight.data(), 1e-5F, apart.data(), x.size());
-  scalar().rms_norm(in_place.data(), weight.data(), 1e-5F, in_place.data(), x.size());
+  scalar().rms_norm(x.data(), 0, weight.data(), 1e-5F, apart.data(), 0, 1, x.size());
+  scalar().rms_norm(in_place.data(), 0, weight.data(), 1e-5F, in_place.data(), 0, 1, x.size());
   BOOST_TEST(!first_unequal(apart, in_place));
+}
+
+BOOST_AUTO_TEST_CASE(rms_norm_of_several_rows_is_that_of_each) {
+  constexpr std::size_t n = 77;
+  constexpr std::size_t x_stride = 80;
+  constexpr std::size_t out_stride = 96;
+  const floats weight = random_floats(n, 4);
+  for (const instruction_set isa : bitnet::kernels::test::tested_instruction_sets())
+    for (const std::size_t rows : {1U, 3U, 4U, 5U, 11U}) {
+      const vector_kernels& k = vector_kernels_for(isa);
+      const floats x = random_floats(rows * x_stride, 5);
+      floats expected(rows * out_stride, 42.0F);
+      floats out = expected;
+      for (std::size_t r = 0; r < rows; ++r)
+        k.rms_norm(&x[r * x_stride], 0, weight.data(), 1e-5F, &expected[r * out_stride], 0, 1, n);
+      k.rms_norm(x.data(), x_stride, weight.data(), 1e-5F, out.data(), out_stride, rows, n);
+      BOOST_TEST(!first_unequal(expected, out));
+    }
 }
 
 BOOST_AUTO_TEST_CASE(exponential_is_within_one_ulp) {

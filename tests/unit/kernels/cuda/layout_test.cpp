@@ -1,5 +1,6 @@
 #include "kernels/cuda/layout.hpp"
 
+#include "kernels/bfloat16.hpp"
 #include "kernels/cuda/packing.hpp"
 #include "kernels/vector.hpp"
 

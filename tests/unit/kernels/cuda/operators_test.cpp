@@ -203,7 +203,7 @@ void check_norm(norm_input input, bool weighted, std::size_t cols, float spread)
       cpu.silu_gate(in, in + cols, out, cols);
     else
       std::copy_n(in, cols, out);
-    if (weighted) cpu.rms_norm(out, weight.data(), 1e-5F, out, cols);
+    if (weighted) cpu.rms_norm(out, 0, weight.data(), 1e-5F, out, 0, 1, cols);
     cpu_matmul.quantize_row(out, expected, r);
   }
   const std::size_t padded = round_up(cols, col_padding);
