@@ -133,7 +133,7 @@ std::vector<std::vector<engine::token_id>> write_texts(const std::shared_ptr<con
 
 /// Calls visit(forward, i) for each token of each text, after a pass that computed it.
 void read_texts(const engine::model& model, const std::vector<std::vector<engine::token_id>>& texts,
-                bool screened, const std::function<void(engine::transformer&, std::size_t)>& visit) {
+                std::size_t candidates, const std::function<void(engine::transformer&, std::size_t)>& visit) {
   std::size_t longest = 0;
   for (const auto& text : texts) longest = std::max(longest, text.size());
   kernels::team team;
@@ -145,7 +145,7 @@ void read_texts(const engine::model& model, const std::vector<std::vector<engine
   engine::progress progress;
   for (const auto& text : texts) {
     const engine::batch_chunk chunk{
-        .tokens = text, .position = 0, .blocks = blocks, .logits = text.size(), .screened = screened};
+        .tokens = text, .position = 0, .blocks = blocks, .logits = text.size(), .candidates = candidates};
     forward.forward({&chunk, 1}, cache, progress);
     for (std::size_t i = 0; i < text.size(); ++i) visit(forward, i);
   }
@@ -158,14 +158,17 @@ void measure_model(const std::string& path) {
   for (const auto count : candidate_counts) {
     const auto model = load(path, count);
     if (tops.empty()) {
-      read_texts(*model, texts, false, [&](engine::transformer& forward, std::size_t i) {
+      read_texts(*model, texts, 0, [&](engine::transformer& forward, std::size_t i) {
         tops.push_back(greatest(forward.logits(i), top_count));
       });
     }
     tally found;
     std::size_t query = 0;
-    read_texts(*model, texts, true, [&](engine::transformer& forward, std::size_t i) {
-      found.add(tops[query++], forward.candidates(i)->ids);
+    read_texts(*model, texts, count, [&](engine::transformer& forward, std::size_t i) {
+      std::vector<std::uint32_t> ids;
+      for (const auto& candidate : forward.candidates(i)) ids.push_back(candidate.id);
+      std::ranges::sort(ids);
+      found.add(tops[query++], ids);
     });
     found.print(model->id, count);
   }
