@@ -22,11 +22,6 @@ constexpr std::size_t step_cols = quantized_activations::step_cols;
 constexpr std::size_t tile_bytes = quantized_activations::tile_bytes;
 constexpr std::size_t tile_tokens = quantized_activations::tile_rows;
 
-// Not the intrinsics: GCC 12 takes a function that only prefetches for one without effects and drops its
-// calls, and it would move prefetches between the tile instructions.
-inline void prefetch(const void* p) {
-  asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
-}
 inline void prefetch_to_write(const void* p) {
   asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));
 }

@@ -29,5 +29,11 @@ void configure_tiles() {
   _tile_loadconfig(&config);
 }
 
+// Not the intrinsics: GCC 12 takes a function that only prefetches for one without effects and drops its
+// calls, and it would move prefetches between the tile instructions.
+inline void prefetch(const void* p) {
+  asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p)));
+}
+
 }  // namespace
 }  // namespace bitnet::kernels

@@ -75,30 +75,49 @@ void begin_group(tile_group& group, const attention_args& a, std::size_t kv_head
   }
 }
 
-/// Scores of a tile with the four panels of a block's keys, into products [16][64].
+/// Scores of a tile with the first 1, 2 or 4 panels of a block's keys, into products [16][64].
+template <std::size_t Panels>
 inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
                         std::size_t steps, float* products) noexcept {
   const std::size_t panel = steps * tile_numbers;
   _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  if constexpr (Panels > 1) _tile_zero(1);
+  if constexpr (Panels > 2) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
   for (std::size_t s = 0; s < steps; ++s, keys += tile_numbers) {
     _tile_loadd(4, queries[s], row_bytes);
     _tile_loadd(5, keys, row_bytes);
     _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, keys + panel, row_bytes);
-    _tile_dpbf16ps(1, 4, 6);
-    _tile_loadd(7, keys + 2 * panel, row_bytes);
-    _tile_dpbf16ps(2, 4, 7);
-    _tile_loadd(5, keys + 3 * panel, row_bytes);
-    _tile_dpbf16ps(3, 4, 5);
+    if constexpr (Panels > 1) {
+      _tile_loadd(6, keys + panel, row_bytes);
+      _tile_dpbf16ps(1, 4, 6);
+    }
+    if constexpr (Panels > 2) {
+      _tile_loadd(7, keys + 2 * panel, row_bytes);
+      _tile_dpbf16ps(2, 4, 7);
+      _tile_loadd(5, keys + 3 * panel, row_bytes);
+      _tile_dpbf16ps(3, 4, 5);
+    }
   }
   constexpr std::size_t stride = kv_block_tokens * sizeof(float);
   _tile_stored(0, products, stride);
-  _tile_stored(1, products + panel_width, stride);
-  _tile_stored(2, products + 2 * panel_width, stride);
-  _tile_stored(3, products + 3 * panel_width, stride);
+  if constexpr (Panels > 1) _tile_stored(1, products + panel_width, stride);
+  if constexpr (Panels > 2) {
+    _tile_stored(2, products + 2 * panel_width, stride);
+    _tile_stored(3, products + 3 * panel_width, stride);
+  }
+}
+
+inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
+                        std::size_t steps, std::size_t seen, float* products) noexcept {
+  if (seen <= panel_width)
+    score_tiles<1>(queries, keys, steps, products);
+  else if (seen <= 2 * panel_width)
+    score_tiles<2>(queries, keys, steps, products);
+  else
+    score_tiles<4>(queries, keys, steps, products);
 }
 
 /// Weighted sums of four panels of a block's values, into products [16][256].
@@ -147,15 +166,16 @@ inline void memory_changed() noexcept {
 void score_block(tile_group& group, const attention_args& a, const std::uint16_t* keys,
                  std::size_t start) noexcept {
   for (std::size_t t = 0; t < group.tiles; ++t) {
+    const attention_rows& tile = group.tile[t];
     memory_changed();
-    score_tiles(group.queries[t], keys, key_dims(a.head_dim) / dot_step, group.products);
+    score_tiles(group.queries[t], keys, key_dims(a.head_dim) / dot_step,
+                visible_in_block(tile.length[tile.count - 1], start), group.products);
     memory_changed();
-    weigh<avx512_vector>(group.tile[t], start, group.products, group.factor[t],
-                         [&](std::size_t r, std::size_t n, __m512 weights) {
-                           avx512_vector::store_bfloat16(
-                               &group.weights[t][n * panel_width / dot_step][r][n * panel_width % dot_step],
-                               weights);
-                         });
+    weigh<avx512_vector>(
+        tile, start, group.products, group.factor[t], [&](std::size_t r, std::size_t n, __m512 weights) {
+          avx512_vector::store_bfloat16(
+              &group.weights[t][n * panel_width / dot_step][r][n * panel_width % dot_step], weights);
+        });
   }
 }
 
@@ -185,6 +205,18 @@ void add_values(tile_group& group, const attention_args& a, const std::uint16_t*
   }
 }
 
+/// Starts to read what the first `seen` positions need of `panels` panels of values, from memory perhaps.
+inline void prefetch_values(const std::uint16_t* values, std::size_t panels, std::size_t seen) noexcept {
+  for (std::size_t c = 0; c < panels; ++c)
+    for (std::size_t p = 0; p < seen; p += 2) prefetch(values + (c * kv_block_tokens + p) * panel_width);
+}
+
+/// The same of keys; their panels are of positions.
+inline void prefetch_keys(const std::uint16_t* keys, std::size_t dims, std::size_t seen) noexcept {
+  const std::size_t panels = (seen + panel_width - 1) / panel_width;
+  for (std::size_t i = 0; i < panels * dims; i += 2) prefetch(keys + i * panel_width);
+}
+
 /// The first `seen` positions of a block's values with zeros after them: what is in the block there may not
 /// be numbers.
 const std::uint16_t* first_values(tile_group& group, const std::uint16_t* values, std::size_t panels,
@@ -207,12 +239,17 @@ const std::uint16_t* first_values(tile_group& group, const std::uint16_t* values
   tile_group group;
   begin_group(group, a, kv_head, first_row, count);
   const std::size_t positions = row_length(a, first_row + count - 1);
+  const std::size_t panels = value_panels(a.head_dim);
   for (std::size_t start = 0; start < positions; start += kv_block_tokens) {
     const std::byte* const block = a.kv_blocks[start / kv_block_tokens];
-    score_block(group, a, keys_of(block, kv_head, a.head_dim), start);
+    const std::size_t seen = visible_in_block(positions, start);
     const std::uint16_t* values = values_of(block, kv_head, a.kv_heads, a.head_dim);
-    if (positions - start < kv_block_tokens)
-      values = first_values(group, values, value_panels(a.head_dim), positions - start);
+    prefetch_values(values, panels, seen);
+    score_block(group, a, keys_of(block, kv_head, a.head_dim), start);
+    if (const std::size_t next = start + kv_block_tokens; next < positions)
+      prefetch_keys(keys_of(a.kv_blocks[next / kv_block_tokens], kv_head, a.head_dim), key_dims(a.head_dim),
+                    visible_in_block(positions, next));
+    if (seen < kv_block_tokens) values = first_values(group, values, panels, seen);
     add_values(group, a, values, start);
   }
   for (std::size_t t = 0; t < group.tiles; ++t)
