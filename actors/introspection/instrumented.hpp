@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/introspection/introspection.hpp"
+#include "actors/introspection/mailbox_order.hpp"
 
 #include <caf/all.hpp>
 
@@ -29,37 +30,47 @@ class instrumented : public Base {
 
   using Base::enqueue;
   void enqueue(caf::mailbox_element_ptr element, caf::execution_unit* host) override {
+    order_.before_enqueue();
     probe_.arrived();  // first: the receiver may have handled it before the call below returns
     Base::enqueue(std::move(element), host);
   }
 
   void launch(caf::execution_unit* host, bool lazy, bool hide) override {
     probe_.launched(this->name());
+    order_.before_enqueue();
     Base::launch(host, lazy, hide);
   }
 
   void initialize() override {
+    order_.before_handling();
     const process_probe::handling running(probe_, message_kind::start());
     Base::initialize();
+    order_.after_handling();
   }
 
   using Base::consume;
   caf::invoke_message_result consume(caf::mailbox_element& element) override {
+    order_.before_handling();
     process_probe::handling running(probe_, message_kind::of(element));
     const auto result = Base::consume(element);
     if (result == caf::invoke_message_result::skipped) running.keep_in_mailbox();
+    order_.after_handling();
     return result;
   }
 
   bool cleanup(caf::error&& reason, caf::execution_unit* host) override {
+    order_.before_handling();
     probe_.ended(reason);
     // CAF 0.17 keeps them, and this actor's memory with them, until they are due.
     this->clock().cancel_timeouts(this);
     return Base::cleanup(std::move(reason), host);
   }
 
+  ~instrumented() override { order_.before_handling(); }
+
  private:
   process_probe probe_;
+  [[no_unique_address]] mailbox_order order_;
 };
 
 /// The type of self in an actor function: of a typed handle, or of caf::actor.

@@ -103,8 +103,7 @@ class Completions(unittest.TestCase):
     def test_a_screened_head_is_announced_and_keeps_the_most_likely_tokens(self):
         self.assertEqual(self.server.get("/health").json()["engine"]["lm_head"], "int8")
         with Server(NO_GRACE, "--engine.lm-head=screened") as screened:
-            screened.wait_until(lambda: screened.get("/health").json()["components"]["model"]["status"] == "healthy",
-                                30, "the model is loaded")
+            screened.wait_ready()
             self.assertEqual(screened.get("/health").json()["engine"]["lm_head"], "screened")
             # The demo's vocabulary is twice as large as the candidates are many.
             self.assertEqual(greedy(screened), greedy(self.server))
