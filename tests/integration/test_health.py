@@ -212,7 +212,7 @@ class StartUp(unittest.TestCase):
 
 class Drain(unittest.TestCase):
     def test_sigterm_drains_and_exits_with_zero(self):
-        with Server(NO_GRACE, *NEVER_DEGRADED, "--drain.timeout=20s") as server:
+        with Server(NO_GRACE, *NEVER_DEGRADED, f"--drain.timeout={int(20 * SLOWDOWN)}s") as server:
             server.wait_ready()
             events = server.stream("/v1/completions", LONG_REQUEST)
             pieces = [next(events)]
