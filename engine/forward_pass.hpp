@@ -54,7 +54,8 @@ class forward_pass {
 
   /// As many of these logits as the chunk wants candidates (all, where the vocabulary has fewer), the
   /// greatest first, of equals the smaller id first. Empty where the device does not select, where the chunk
-  /// wants all, and where the logits give no choice: one is NaN or positive infinity, or none is finite.
+  /// wants all, and where the logits give no choice: one is NaN or positive infinity, or none is finite. With
+  /// a screened head the best among the screen's candidates, with the logits that `logits` would have.
   virtual std::span<const candidate> candidates(std::size_t) const noexcept { return {}; }
 
   /// True where the last pass met NaN or infinity in this chunk. The other chunks' results are sound.

@@ -75,87 +75,59 @@ void begin_group(tile_group& group, const attention_args& a, std::size_t kv_head
   }
 }
 
-/// Scores of a tile with the first 1, 2 or 4 panels of a block's keys, into products [16][64].
+/// The rows of a tile, [steps][16][32], times 1, 2 or 4 panels of columns, `panel` numbers apart, into the 16
+/// columns each of `out`, whose rows are `stride` floats apart.
 template <std::size_t Panels>
-inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
-                        std::size_t steps, float* products) noexcept {
-  const std::size_t panel = steps * tile_numbers;
+inline void multiply_panels(const std::uint16_t (*left)[tile_rows][dot_step], const std::uint16_t* right,
+                            std::size_t panel, std::size_t steps, float* out, std::size_t stride) noexcept {
   _tile_zero(0);
   if constexpr (Panels > 1) _tile_zero(1);
   if constexpr (Panels > 2) {
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (std::size_t s = 0; s < steps; ++s, keys += tile_numbers) {
-    _tile_loadd(4, queries[s], row_bytes);
-    _tile_loadd(5, keys, row_bytes);
+  for (std::size_t s = 0; s < steps; ++s, right += tile_numbers) {
+    _tile_loadd(4, left[s], row_bytes);
+    _tile_loadd(5, right, row_bytes);
     _tile_dpbf16ps(0, 4, 5);
     if constexpr (Panels > 1) {
-      _tile_loadd(6, keys + panel, row_bytes);
+      _tile_loadd(6, right + panel, row_bytes);
       _tile_dpbf16ps(1, 4, 6);
     }
     if constexpr (Panels > 2) {
-      _tile_loadd(7, keys + 2 * panel, row_bytes);
+      _tile_loadd(7, right + 2 * panel, row_bytes);
       _tile_dpbf16ps(2, 4, 7);
-      _tile_loadd(5, keys + 3 * panel, row_bytes);
+      _tile_loadd(5, right + 3 * panel, row_bytes);
       _tile_dpbf16ps(3, 4, 5);
     }
   }
-  constexpr std::size_t stride = kv_block_tokens * sizeof(float);
-  _tile_stored(0, products, stride);
-  if constexpr (Panels > 1) _tile_stored(1, products + panel_width, stride);
+  const std::size_t out_bytes = stride * sizeof(float);
+  _tile_stored(0, out, out_bytes);
+  if constexpr (Panels > 1) _tile_stored(1, out + panel_width, out_bytes);
   if constexpr (Panels > 2) {
-    _tile_stored(2, products + 2 * panel_width, stride);
-    _tile_stored(3, products + 3 * panel_width, stride);
+    _tile_stored(2, out + 2 * panel_width, out_bytes);
+    _tile_stored(3, out + 3 * panel_width, out_bytes);
   }
 }
 
+/// Scores of a tile with the first `seen` positions of a block, into products [16][64].
 inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
                         std::size_t steps, std::size_t seen, float* products) noexcept {
+  const std::size_t panel = steps * tile_numbers;
   if (seen <= panel_width)
-    score_tiles<1>(queries, keys, steps, products);
+    multiply_panels<1>(queries, keys, panel, steps, products, kv_block_tokens);
   else if (seen <= 2 * panel_width)
-    score_tiles<2>(queries, keys, steps, products);
+    multiply_panels<2>(queries, keys, panel, steps, products, kv_block_tokens);
   else
-    score_tiles<4>(queries, keys, steps, products);
+    multiply_panels<4>(queries, keys, panel, steps, products, kv_block_tokens);
 }
 
-/// Weighted sums of four panels of a block's values, into products [16][256].
+/// Weighted sums of `Panels` panels of a block's values, into products [16][256].
+template <std::size_t Panels>
 inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
                         std::size_t steps, float* products) noexcept {
-  constexpr std::size_t panel = block_steps * tile_numbers;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (std::size_t s = 0; s < steps; ++s, values += tile_numbers) {
-    _tile_loadd(4, weights[s], row_bytes);
-    _tile_loadd(5, values, row_bytes);
-    _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, values + panel, row_bytes);
-    _tile_dpbf16ps(1, 4, 6);
-    _tile_loadd(7, values + 2 * panel, row_bytes);
-    _tile_dpbf16ps(2, 4, 7);
-    _tile_loadd(5, values + 3 * panel, row_bytes);
-    _tile_dpbf16ps(3, 4, 5);
-  }
-  constexpr std::size_t stride = attention_max_head_dim * sizeof(float);
-  _tile_stored(0, products, stride);
-  _tile_stored(1, products + panel_width, stride);
-  _tile_stored(2, products + 2 * panel_width, stride);
-  _tile_stored(3, products + 3 * panel_width, stride);
-}
-
-/// The same for one panel.
-inline void value_tile(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
-                       std::size_t steps, float* products) noexcept {
-  _tile_zero(0);
-  for (std::size_t s = 0; s < steps; ++s, values += tile_numbers) {
-    _tile_loadd(4, weights[s], row_bytes);
-    _tile_loadd(5, values, row_bytes);
-    _tile_dpbf16ps(0, 4, 5);
-  }
-  _tile_stored(0, products, attention_max_head_dim * sizeof(float));
+  multiply_panels<Panels>(weights, values, block_steps * tile_numbers, steps, products,
+                          attention_max_head_dim);
 }
 
 /// GCC 12 does not know that the tile intrinsics read and write memory.
@@ -191,9 +163,9 @@ void add_values(tile_group& group, const attention_args& a, const std::uint16_t*
     memory_changed();
     std::size_t c = 0;
     for (; c + 4 <= panels; c += 4)
-      value_tiles(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
+      value_tiles<4>(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
     for (; c < panels; ++c)
-      value_tile(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
+      value_tiles<1>(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
     memory_changed();
     for (std::size_t r = 0; r < tile.count; ++r) {
       const __m512 factor = _mm512_set1_ps(group.factor[t][r]);

@@ -101,6 +101,9 @@ const std::int8_t* a_tile(const activation_rows& x, std::size_t m, slot<S>, std:
   return x.step(m, 0) + period * tile_bytes + S * tile_bytes;
 }
 
+/// What comes after the last visit.
+constexpr std::size_t no_block = static_cast<std::size_t>(-1);
+
 /// Up to 16 tokens with one or two blocks: the same A tile serves up to four B tiles.
 template <typename Product>
 class one_token_tile {
@@ -113,16 +116,14 @@ class one_token_tile {
       // An odd one goes twice: its second half of the work is not written.
       const std::size_t second = b + 1 < blocks.last ? b + 1 : b;
       const bool more = b + 2 < blocks.last;
-      b0_.begin(b, more ? b + 2 : none);
-      b1_.begin(second, more ? (b + 3 < blocks.last ? b + 3 : b + 2) : none);
+      b0_.begin(b, more ? b + 2 : no_block);
+      b1_.begin(second, more ? (b + 3 < blocks.last ? b + 3 : b + 2) : no_block);
       sum(b, second);
     }
     out_.finish();
   }
 
  private:
-  static constexpr std::size_t none = static_cast<std::size_t>(-1);
-
   void sum(std::size_t first, std::size_t second) {
     _tile_zero(0);
     _tile_zero(1);
@@ -181,7 +182,7 @@ class token_tiles {
       for (std::size_t t = first; t < last;) {
         const std::size_t tiles = last - t == 2 || last - t == 4 ? 2 : 3;
         const std::size_t next = t + tiles < last ? b : b + 1;
-        b_.begin(b, next < blocks.last ? next : static_cast<std::size_t>(-1));
+        b_.begin(b, next < blocks.last ? next : no_block);
         if (tiles == 2)
           sum_two(b, t * tile_tokens);
         else

@@ -18,7 +18,7 @@ TREE = {"$ref": "#/$defs/node", "$defs": {"node": {
     "properties": {"value": {"type": "integer", "minimum": -20, "maximum": 300},
                    "children": {"type": "array", "maxItems": 2, "items": {"$ref": "#/$defs/node"}}}}}}
 
-# Each has an end that some random walks find soon: hardly any unbounded strings.
+# Each has an end that random walks find; the names of additional properties have no bound, which takes more of them.
 SCHEMAS = {
     "object": {"type": "object", "additionalProperties": False, "required": ["name", "tags"], "properties": {
         "name": {"type": "string", "minLength": 2, "maxLength": 8},
@@ -69,7 +69,7 @@ class StructuredOutputs(unittest.TestCase):
             choice = self.constrained(SCHEMAS[name], seed=seed, temperature=0 if seed == 0 else 1.8).choices[0]
             return name, choice
 
-        jobs = [(name, seed) for name in SCHEMAS for seed in range(16)]
+        jobs = [(name, seed) for name in SCHEMAS for seed in range(40)]
         finished = dict.fromkeys(SCHEMAS, 0)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             for name, choice in pool.map(ask, jobs):
@@ -81,7 +81,7 @@ class StructuredOutputs(unittest.TestCase):
                     SCHEMAS[name], format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
                 validator.validate(json.loads(choice.message.content))
         for name, count in finished.items():
-            self.assertGreaterEqual(count, 1, f"answers for {name} that came to their end")
+            self.assertGreaterEqual(count, 3, f"answers for {name} that came to their end")
 
     def test_any_json_object_is_one(self):
         finished = 0
