@@ -13,6 +13,11 @@ endif()
 
 option(BITNET_WARNINGS_AS_ERRORS "Treat warnings in our own code as errors" ON)
 set(BITNET_SANITIZERS "" CACHE STRING "Sanitizers for -fsanitize=, for example address,undefined")
+# Seconds that one test may take before ctest ends it: what hangs, not what is slow. Instrumented code is slow.
+set(BITNET_TEST_TIMEOUT 600)
+if(BITNET_SANITIZERS)
+  set(BITNET_TEST_TIMEOUT 3000)
+endif()
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)

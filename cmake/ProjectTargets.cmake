@@ -43,7 +43,7 @@ function(bitnet_add_unit_tests name)
   foreach(suite IN LISTS suites)
     add_test(NAME ${name}.${suite} COMMAND ${target} --run_test=${suite} --log_level=test_suite --catch_system_errors=no
              WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(${name}.${suite} PROPERTIES TIMEOUT 300 RUN_SERIAL ${ARG_SERIAL}
+    set_tests_properties(${name}.${suite} PROPERTIES TIMEOUT ${BITNET_TEST_TIMEOUT} RUN_SERIAL ${ARG_SERIAL}
       ENVIRONMENT "ASAN_OPTIONS=detect_leaks=1;TSAN_OPTIONS=halt_on_error=1:suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")
   endforeach()
 endfunction()
