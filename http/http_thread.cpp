@@ -7,11 +7,13 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace bitnet::http {
@@ -28,6 +30,13 @@ constexpr int accepts_in_a_row = 16;
 constexpr std::size_t spare_descriptors = 4;
 
 constexpr std::chrono::milliseconds accept_backoff{50};
+
+/// Requests are dense when one comes and is answered within this time after a thread had nothing to do.
+constexpr std::chrono::microseconds dense_gap{30};
+
+/// How long dense requests are gathered. Measured with scripts/bench-http: 10 us are too short to save
+/// anything, 50 us leave clients waiting.
+constexpr std::chrono::microseconds gathering{25};
 
 /// Sends a 503 to a connection that is turned away unread, as far as its send buffer takes it.
 void turn_away(const unique_descriptor& descriptor) {
@@ -113,13 +122,31 @@ http_thread::http_thread(std::shared_ptr<server_shared> shared, unique_descripto
 http_thread::~http_thread() = default;
 
 void http_thread::run() noexcept {
+  // Or the kernel makes a short sleep three times as long.
+  ::prctl(PR_SET_TIMERSLACK, 1'000UL);
   for (;;) {
     try {
-      context_.run();
+      serve();
       return;
     } catch (...) {
       // Sessions guard themselves; what gets here is a failed allocation in between. The loop goes on.
     }
+  }
+}
+
+/// Serves until there is nothing left to serve. Where requests follow each other closely, those of a moment
+/// are gathered and answered together, as network cards moderate their interrupts: to be woken for each costs
+/// us, and even more the client that wakes us. Who asks alone, or now and then, never waits for that.
+void http_thread::serve() {
+  bool dense = false;
+  while (!context_.stopped()) {
+    if (context_.poll() != 0) {
+      if (dense) std::this_thread::sleep_for(gathering);
+      continue;
+    }
+    const auto before = clock::now();
+    context_.run_one();
+    dense = clock::now() - before < dense_gap;
   }
 }
 

@@ -93,6 +93,7 @@ class http_thread : public std::enable_shared_from_this<http_thread> {
   using timer_type = boost::asio::basic_waitable_timer<clock, boost::asio::wait_traits<clock>,
                                                        boost::asio::io_context::executor_type>;
 
+  void serve();
   void wait_for_connections();
   void accept_connections();
   bool accept_without_descriptors();
