@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from . import experiments
+from . import experiments, llama
 from .cost import cost
 from .fault_free import fault_free
 from .kills import SIGNALS, kill_engines
@@ -28,6 +28,7 @@ def parse(arguments):
     parser.add_argument("--kill-by", choices=[*SIGNALS], default="kill", help="how: SIGKILL or SIGSTOP")
     parser.add_argument("--cost-pairs", type=int, default=0, help="so many pairs of runs with and without all checks")
     parser.add_argument("--cost-seconds", type=float, default=10.0, help="of each run")
+    parser.add_argument("--llama-server", metavar="COMMAND", help="cause the same faults in llama.cpp's server, too")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/truth-table.json",
                         help="file that keeps the results of all runs")
     parser.add_argument("--write", action="store_true", help="render all kept results into docs/health.md")
@@ -77,6 +78,9 @@ def main(arguments=None):
               f"{seconds(o.detected) or '-'}{' (history)' if o.between_probes else ''}, well after "
               f"{seconds(o.healed) or '-'}, streams {o.completed}/{o.lost}/{o.altered}, gap {o.pause:.1f} s, probes "
               f"{o.slowest_ms:.0f} ms: {o.verdict()}", flush=True)
+    if options.llama_server:
+        cells = llama.compare(options.llama_server, chosen or experiments.ALL)
+        results.set("llama", {**(results.data["llama"] or {}), **cells, "version": llama.version(options.llama_server)})
     if options.fault_free_minutes:
         free = fault_free(options.fault_free_minutes, options.model, expected)
         results.append("fault_free", free)

@@ -12,14 +12,16 @@ TIMEOUT = 1.0  # the kubelet's default
 
 
 class Prober:
-    """Statuses of one endpoint over time: `changes` holds (time, status); no answer within a second is None."""
+    """Statuses of one endpoint over time: `changes` holds (time, status); no answer within a second is None.
+    `fresh`: a connection for each probe, as the kubelet does."""
 
-    def __init__(self, port, path):
+    def __init__(self, port, path, fresh=False):
         self.path = path
         self.changes: list[tuple[float, int | None]] = []
         self.count = 0
         self.slowest = 0.0
         self._port = port
+        self._fresh = fresh
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -37,6 +39,8 @@ class Prober:
                 response.read()
                 status = response.status
                 self.slowest = max(self.slowest, time.monotonic() - began)
+                if self._fresh:
+                    connection.close()
             except (OSError, http.client.HTTPException):
                 with contextlib.suppress(Exception):
                     connection.close()

@@ -67,7 +67,7 @@ def expectation(e):
 
 def table_rows(results):
     llama = results.data["llama"] or {}
-    others = " llama-server |" if llama else ""
+    others = " /health of llama-server |" if llama else ""
     yield ("| # | fault | expected | observed | seen after | well again after | streams completed, lost, altered | "
            "longest gap | slowest probe | verdict |" + others)
     yield "|---|---|---|---|---|---|---|---|---|---|" + ("---|" if llama else "")
@@ -140,8 +140,14 @@ def page(results):
     lines += cost_lines(results.data["cost"])
     lines += ["", "Not in the table:", ""]
     lines += [f"- {number}, {what}: {why}." for number, what, why in experiments.NOT_HERE]
-    if not results.data["llama"]:
-        lines += ["", "llama-server is not installed on this machine: no comparison."]
+    lines.append("")
+    if results.data["llama"]:
+        lines.append(f"llama-server ({results.data['llama']['version']}) with a small model of random weights, under the same "
+                     "load, for the faults that can be caused from outside. Its /health is the only endpoint it has; "
+                     "\"no answer\" means none within a second. Row 1 stops its computing thread with ptrace, rows 1b, 2 and "
+                     "2b hit its one process.")
+    else:
+        lines.append("llama-server is not installed on this machine: no comparison.")
     return lines
 
 
