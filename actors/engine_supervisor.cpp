@@ -12,14 +12,6 @@ namespace {
 
 constexpr auto relaxed = std::memory_order_relaxed;
 
-engine_verdict say_unhealthy(std::string_view code, std::string message, bool cannot_heal = false) {
-  engine_verdict v;
-  v.code = code;
-  v.message = std::move(message);
-  v.cannot_heal = cannot_heal;
-  return v;
-}
-
 /// What is said of a model's engines together: one that does not serve degrades, as long as another does.
 engine_verdict combine(const std::vector<engine_verdict>& verdicts, const model_engines& engines) {
   if (verdicts.size() == 1) return verdicts.front();
@@ -196,10 +188,10 @@ void engine_supervisor_state::look_at_candidate(std::uint64_t slot) {
 }
 
 engine_verdict engine_supervisor_state::judge() {
-  if (router_ended) return say_unhealthy("gave_up", "the router ended; restart the server", true);
+  if (router_ended) return lost_verdict("the router ended; restart the server");
   look_at_others();
   const auto* group = serving();
-  if (group == nullptr) return say_unhealthy("waiting_for_model", "waiting for the model");
+  if (group == nullptr) return unhealthy_verdict("waiting_for_model", "waiting for the model");
   std::vector<engine_verdict> verdicts;
   for (const auto& engine : *group) verdicts.push_back(engine->judge());
   return combine(verdicts, *group);

@@ -9,14 +9,6 @@ namespace bitnet::actors {
 
 namespace {
 
-engine_verdict unhealthy(std::string_view code, std::string message) {
-  engine_verdict v;
-  v.code = code;
-  v.status = health_status::unhealthy;
-  v.message = std::move(message);
-  return v;
-}
-
 engine_verdict degraded(std::string_view code, std::string message) {
   engine_verdict v;
   v.code = code;
@@ -35,6 +27,19 @@ std::chrono::nanoseconds since(steady_time now, std::int64_t then_ns) {
 }
 
 }  // namespace
+
+engine_verdict unhealthy_verdict(std::string_view code, std::string message) {
+  engine_verdict v;
+  v.code = code;
+  v.message = std::move(message);
+  return v;
+}
+
+engine_verdict lost_verdict(std::string message) {
+  auto v = unhealthy_verdict("gave_up", std::move(message));
+  v.cannot_heal = true;
+  return v;
+}
 
 double step_seconds_p99(const worker_board& board) noexcept {
   const auto count =
@@ -92,9 +97,9 @@ engine_watch::engine_watch(engine_watch_options options, std::optional<std::uint
 
 std::optional<engine_verdict> engine_watch::judge_start(const worker_observation& seen) const {
   if (seen.phase == worker_phase::starting)
-    return unhealthy("starting", "starting: the engine is being built");
+    return unhealthy_verdict("starting", "starting: the engine is being built");
   if (seen.phase == worker_phase::refused)
-    return unhealthy("engine_refused", "the engine did not start: " + seen.refusal);
+    return unhealthy_verdict("engine_refused", "the engine did not start: " + seen.refusal);
   return std::nullopt;
 }
 
@@ -105,7 +110,7 @@ std::optional<engine_verdict> engine_watch::judge_hang(const worker_observation&
   const auto* const what = seen.phase == worker_phase::probing ? "a canary"
                            : seen.busy_since_ns != 0           ? "a forward pass"
                                                                : "an idle engine";
-  auto v = unhealthy(
+  auto v = unhealthy_verdict(
       "hung", fmt::format("hung: {} without {} for {:.1f} s", what,
                           seen.busy_since_ns != 0 ? "progress" : "a sign of life", seconds(judged.silence)));
   v.replace = judged.give_up;
@@ -125,8 +130,9 @@ std::optional<engine_verdict> engine_watch::judge_progress(const worker_observat
   const bool computes = since(now, seen.last_progress_ns) < options_.pass_silence;
   const bool turns = seen.passes - passes_ >= options_.livelock_passes;
   if (now - *work_moved_ > options_.livelock && (turns || !computes)) {
-    auto v = unhealthy("livelock", fmt::format("livelock: {} sequences run, but no token came for {:.0f} s",
-                                               seen.running, seconds(now - *work_moved_)));
+    auto v = unhealthy_verdict(
+        "livelock", fmt::format("livelock: {} sequences run, but no token came for {:.0f} s", seen.running,
+                                seconds(now - *work_moved_)));
     v.replace = true;
     return v;
   }
@@ -141,8 +147,9 @@ std::optional<engine_verdict> engine_watch::judge_queue(const worker_observation
     queue_stalled_since_ = now;
   // The first pass of what was idle may be a long one; what it runs shows when it is over.
   if (queue_stalled_since_ && now - *queue_stalled_since_ > options_.stalled_queue && !computes) {
-    auto v = unhealthy("deadlock", fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s",
-                                               seen.queued, seconds(now - *queue_stalled_since_)));
+    auto v =
+        unhealthy_verdict("deadlock", fmt::format("deadlock: {} sequences wait and none has run for {:.0f} s",
+                                                  seen.queued, seconds(now - *queue_stalled_since_)));
     v.replace = true;
     v.cannot_heal = now - *queue_stalled_since_ > options_.hang.hard_hang;
     return v;
@@ -153,21 +160,21 @@ std::optional<engine_verdict> engine_watch::judge_queue(const worker_observation
 std::optional<engine_verdict> engine_watch::judge_canary(const worker_observation& seen, steady_time now) {
   if (!ready_since_) ready_since_ = now;
   if (seen.corrupted) {
-    auto v = unhealthy("weights_changed", "the weights " + *seen.corrupted + " changed in memory");
+    auto v = unhealthy_verdict("weights_changed", "the weights " + *seen.corrupted + " changed in memory");
     v.wrong_results = true;
     return v;
   }
   if (seen.canary_runs == 0) {
     if (now - *ready_since_ > options_.canary_overdue)
-      return unhealthy("canary_overdue",
-                       "the canary (a forward pass with a known answer) has never completed");
+      return unhealthy_verdict("canary_overdue",
+                               "the canary (a forward pass with a known answer) has never completed");
     return std::nullopt;
   }
   if (seen.canary_failed)
-    return unhealthy("canary_failed", "the canary (a forward pass with a known answer) failed");
+    return unhealthy_verdict("canary_failed", "the canary (a forward pass with a known answer) failed");
   if (!golden_) golden_ = seen.canary_hash;
   if (seen.canary_hash != *golden_) {
-    auto v = unhealthy(
+    auto v = unhealthy_verdict(
         "wrong_results",
         fmt::format("wrong results: the canary gave {:016x} instead of {:016x}", seen.canary_hash, *golden_));
     v.wrong_results = true;
@@ -175,8 +182,8 @@ std::optional<engine_verdict> engine_watch::judge_canary(const worker_observatio
   }
   const auto age = since(now, seen.canary_ran_ns);
   if (age > options_.canary_overdue)
-    return unhealthy("canary_overdue",
-                     fmt::format("the canary is overdue: it last completed {:.0f} s ago", seconds(age)));
+    return unhealthy_verdict(
+        "canary_overdue", fmt::format("the canary is overdue: it last completed {:.0f} s ago", seconds(age)));
   return std::nullopt;
 }
 
@@ -185,8 +192,8 @@ std::optional<engine_verdict> engine_watch::judge_failures(const worker_observat
   const auto total = failed + (seen.finished_sequences - ended_.oldest().finished);
   const auto bad_steps = seen.failed_steps - ended_.oldest().failed_steps;
   if (bad_steps >= options_.failures_unhealthy && 2 * failed > total)
-    return unhealthy("computations_fail",
-                     fmt::format("{} of the last {} computations failed", failed, total));
+    return unhealthy_verdict("computations_fail",
+                             fmt::format("{} of the last {} computations failed", failed, total));
   const bool too_few = total < options_.error_rate_min_sequences || bad_steps < options_.failures_unhealthy;
   const double percent = too_few ? 0 : 100 * static_cast<double>(failed) / static_cast<double>(total);
   if (error_rate_.update(percent))
@@ -205,8 +212,8 @@ std::optional<engine_verdict> engine_watch::judge_load(const worker_observation&
 
 std::optional<engine_verdict> engine_watch::judge_kv(const worker_observation& seen, steady_time now) {
   // Idle all the time, not merely whenever somebody looks: requests that come one after another hold blocks.
-  const bool worked = seen.finished_sequences != kv_seen_at_;
-  kv_seen_at_ = seen.finished_sequences;
+  const bool worked = seen.finished_sequences != finished_before_;
+  finished_before_ = seen.finished_sequences;
   if (seen.kv_blocks_used == 0 || seen.running != 0 || seen.queued != 0 || worked) {
     kv_held_since_.reset();
     return std::nullopt;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace bitnet::actors {
@@ -67,6 +68,12 @@ struct engine_verdict {
   bool wrong_results = false;   ///< the weights are not what they were: the canary's hash, or their checksum
 };
 
+/// One that takes no requests, and nobody to be asked to give up.
+engine_verdict unhealthy_verdict(std::string_view code, std::string message);
+
+/// Likewise, of an engine that only a restart of the server brings back.
+engine_verdict lost_verdict(std::string message);
+
 /// Judges one incarnation of a worker from outside, from what it delivers rather than from its being alive:
 /// loop counters tick in a livelock, and admission refreshes nothing here.
 class engine_watch {
@@ -115,7 +122,7 @@ class engine_watch {
   hysteresis error_rate_;
   hysteresis queue_;
   std::optional<steady_time> kv_held_since_;  ///< by nobody
-  std::uint64_t kv_seen_at_ = 0;              ///< finished sequences when it was looked at last
+  std::uint64_t finished_before_ = 0;         ///< sequences, when the KV cache was looked at last
   throughput_watch throughput_;
 };
 

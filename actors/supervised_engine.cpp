@@ -20,14 +20,6 @@ std::string weights_identity(const engine::model& model) {
   return fmt::format("{}:{}:{}", model.path.string(), model.file_bytes, model.created);
 }
 
-engine_verdict say_unhealthy(std::string_view code, std::string message, bool cannot_heal = false) {
-  engine_verdict v;
-  v.code = code;
-  v.message = std::move(message);
-  v.cannot_heal = cannot_heal;
-  return v;
-}
-
 /// A successor knows from the start how long steps take here. One that was killed for its silence may have
 /// been at a pass that takes this machine so long: the next one gets twice the time, or it would end the same
 /// way.
@@ -294,11 +286,11 @@ bool supervised_engine::proved_itself() const {
 }
 
 engine_verdict supervised_engine::judge() {
-  if (gave_up_) return say_unhealthy("gave_up", *gave_up_, true);
-  if (fence_) return say_unhealthy("fenced", "stopped: " + *fence_);
+  if (gave_up_) return lost_verdict(*gave_up_);
+  if (fence_) return unhealthy_verdict("fenced", "stopped: " + *fence_);
   if (!worker_)
-    return say_unhealthy(pending_restart_ ? "restarting" : "starting",
-                         pending_restart_.value_or("starting the worker"));
+    return unhealthy_verdict(pending_restart_ ? "restarting" : "starting",
+                             pending_restart_.value_or("starting the worker"));
   const auto seen = observe(*board_, options_.generation.max_queued);
   const auto now = self_->clock().now();
   // Kept from running ourselves, we cannot say that somebody else was silent.
