@@ -18,7 +18,7 @@ std::int64_t now_ns() noexcept {
       .count();
 }
 
-/// y = W x for the whole batch; y's rows are W's rows.
+/// y = W x for the whole batch; y's columns are W's rows.
 template <class Matrix>
 struct product {
   const Matrix& w;
@@ -83,7 +83,7 @@ class forward_member {
     for (std::size_t layer = 0; layer < s_.weights.blocks.size(); ++layer) {
       if (!run_layer(layer)) return;
     }
-    add_projected();
+    if (alone_) add_projected();
     if (!s_.head.empty()) compute_logits();
   }
 
@@ -115,7 +115,7 @@ class forward_member {
     if (member_.index() == 0) report_progress(layer);
 
     // After the first layer, what the FFN before projected is still to be added.
-    if (layer != 0) add_projected();
+    if (layer != 0 && alone_) add_projected();
     normalise(block.attn_norm, tokens_.block_input);
     tokens_done(operation::attention_norm);
     multiply<Matrix>({{linear.attn_q, s_.q}, {linear.attn_k, s_.k}, {linear.attn_v, s_.v}},
@@ -129,11 +129,11 @@ class forward_member {
     barrier(operation::attention);
     normalise_inner(s_.attended, block.attn_sub_norm, tokens_.output_input);
     tokens_done(operation::attention_sub_norm);
-    multiply<Matrix>({{linear.attn_output, s_.projected}}, tokens_.output_input);
+    project(linear.attn_output, tokens_.output_input);
     expect<Matrix>({&linear.ffn_gate});
     product_done(operation::output_matmul);
 
-    add_projected();
+    if (alone_) add_projected();
     normalise(block.ffn_norm, tokens_.block_input);
     tokens_done(operation::ffn_norm);
     multiply_gate_up(linear);
@@ -141,7 +141,7 @@ class forward_member {
     product_done(operation::gate_up_matmul);
     normalise_inner(s_.gate, block.ffn_sub_norm, tokens_.down_input);
     tokens_done(operation::ffn_sub_norm);
-    multiply<Matrix>({{linear.ffn_down, s_.projected}}, tokens_.down_input);
+    project(linear.ffn_down, tokens_.down_input);
     expect_layer<Linear>(layer + 1);
     product_done(operation::down_matmul);
     return true;
@@ -160,10 +160,21 @@ class forward_member {
     s_.cancelled = s_.progress->cancel.load(std::memory_order_relaxed);
   }
 
+  /// residual += W x. A single token's sum is left to add_projected: each member has a residual of its own,
+  /// and needs the whole product.
+  template <class Matrix>
+  void project(const Matrix& w, const kernels::quantized_activations& x) {
+    if (alone_) return multiply<Matrix>({{w, s_.projected}}, x);
+    for_each_part(w, s_.projected, [&](const part& p) {
+      multiply(w, x, p.results, p.cols, p.blocks);
+      for (auto r = p.rows.first; r < p.rows.last; ++r)
+        s_.vector.add(p.row(r), tokens_.residual.row(r) + p.first_col, p.cols);
+    });
+  }
+
   /// residual += the last product's output.
   void add_projected() {
-    for (auto r = my_rows_.first; r < my_rows_.last; ++r)
-      s_.vector.add(s_.projected.row(r), tokens_.residual.row(r), config_.embedding_length);
+    s_.vector.add(s_.projected.row(0), tokens_.residual.row(0), config_.embedding_length);
   }
 
   /// out = quantise(rms_norm(residual)).
@@ -221,7 +232,8 @@ class forward_member {
       const auto end = start + p.w.block_count();
       const auto first = std::clamp(mine.first, start, end);
       const auto last = std::clamp(mine.last, start, end);
-      if (first < last) multiply(p.w, x, p.y, {first - start, last - start});
+      if (first < last)
+        multiply(p.w, x, p.y.row(product_rows().first), p.y.cols(), {first - start, last - start});
       start = end;
     }
   }
@@ -258,44 +270,62 @@ class forward_member {
     expect<Matrix>({&next->attn_q, &next->attn_k, &next->attn_v});
   }
 
-  void multiply(const kernels::ternary_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
-                kernels::work_range blocks) {
-    const auto rows = product_rows();
-    s_.matmul.ternary_matmul(w, x.part(rows), y.row(rows.first), y.cols(), blocks);
+  void multiply(const kernels::ternary_matrix& w, const kernels::quantized_activations& x, float* y,
+                std::size_t y_stride, kernels::work_range blocks) {
+    s_.matmul.ternary_matmul(w, x.part(product_rows()), y, y_stride, blocks);
   }
-  void multiply(const kernels::base3_matrix& w, const kernels::quantized_activations& x, token_matrix& y,
-                kernels::work_range blocks) {
-    s_.base3(w, x, y.row(0), y.cols(), blocks);
+  void multiply(const kernels::base3_matrix& w, const kernels::quantized_activations& x, float* y,
+                std::size_t y_stride, kernels::work_range blocks) {
+    s_.base3(w, x, y, y_stride, blocks);
   }
 
-  /// gate = activation(gate) * up on the rows that this member has just computed of both; a few row blocks at
-  /// a time, so that with many tokens the results are still in the cache.
+  /// Some row blocks of a product with this member's tokens, and where their results go for a moment.
+  struct part {
+    kernels::work_range blocks;
+    kernels::work_range rows;  ///< tokens
+    std::size_t first_col;
+    std::size_t cols;
+    float* results;  ///< as the kernels want them: of token rows.first at first_col
+
+    const float* row(std::size_t r) const noexcept { return results + (r - rows.first) * cols + first_col; }
+  };
+
+  /// The member's share of a product in parts whose results stay in the cache until they have been used: each
+  /// part takes the place of the one before, in what of `room` belongs to this member.
+  template <class Matrix, class Use>
+  void for_each_part(const Matrix& w, token_matrix& room, Use use) {
+    constexpr std::size_t least_blocks = 8;
+    constexpr std::size_t tokens_times_blocks = 1024;  // 128 KB
+    constexpr auto block_rows = Matrix::block_rows;
+    const auto rows = product_rows();
+    const auto tokens = rows.last - rows.first;
+    const auto mine = share(w.block_count());
+    const auto step =
+        s_.few || alone_ ? mine.last - mine.first : std::max(least_blocks, tokens_times_blocks / tokens);
+    for (auto first = mine.first; first < mine.last; first += step) {
+      part p;
+      p.blocks = {first, std::min(first + step, mine.last)};
+      p.rows = rows;
+      p.first_col = p.blocks.first * block_rows;
+      p.cols = std::min(p.blocks.last * block_rows, room.cols()) - p.first_col;
+      p.results = room.row(rows.first) + (tokens - 1) * mine.first * block_rows;
+      use(p);
+    }
+  }
+
+  /// gate = activation(gate) * up.
   template <class Linear>
   void multiply_gate_up(const Linear& linear) {
-    constexpr std::size_t least_blocks = 8;
-    constexpr std::size_t tokens_times_blocks = 1024;  // 128 KB of each result
-    const auto rows = product_rows();
-    const auto mine = share(linear.ffn_gate.block_count());
-    const auto step = s_.few || alone_
-                          ? mine.last - mine.first
-                          : std::max(least_blocks, tokens_times_blocks / (rows.last - rows.first));
-    for (auto first = mine.first; first < mine.last; first += step) {
-      const kernels::work_range part{first, std::min(first + step, mine.last)};
-      multiply(linear.ffn_gate, tokens_.block_input, s_.gate, part);
-      multiply(linear.ffn_up, tokens_.block_input, s_.up, part);
-      constexpr auto block_rows = std::remove_reference_t<decltype(linear.ffn_gate)>::block_rows;
-      activate(part.first * block_rows, std::min(part.last * block_rows, s_.gate.cols()));
-    }
-  }
-
-  void activate(std::size_t first, std::size_t last) {
     const auto function = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
                                                                              : s_.vector.silu_gate;
-    const auto rows = product_rows();
-    for (std::size_t r = rows.first; r < rows.last; ++r) {
-      auto* gate = s_.gate.row(r) + first;
-      function(gate, s_.up.row(r) + first, gate, last - first);
-    }
+    for_each_part(linear.ffn_gate, s_.up, [&](const part& p) {
+      multiply(linear.ffn_gate, tokens_.block_input, s_.gate.row(p.rows.first), s_.gate.cols(), p.blocks);
+      multiply(linear.ffn_up, tokens_.block_input, p.results, p.cols, p.blocks);
+      for (auto r = p.rows.first; r < p.rows.last; ++r) {
+        auto* const gate = s_.gate.row(r) + p.first_col;
+        function(gate, p.row(r), gate, p.cols);
+      }
+    });
   }
 
   void rotate_and_store(std::size_t layer) {
