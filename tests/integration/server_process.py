@@ -16,6 +16,7 @@ BINARIES = pathlib.Path(os.environ.get("BITNET_BINARIES", ROOT / "build/release/
 DEMO_MODEL = ROOT / "models/demo.gguf"
 # Sanitizers make everything slower: every deadline in these tests is multiplied by this.
 SLOWDOWN = float(os.environ.get("BITNET_TEST_SLOWDOWN", "1"))
+SANITIZERS = os.environ.get("BITNET_TEST_SANITIZERS", "")  # for example "address,undefined"
 
 
 class Answer:

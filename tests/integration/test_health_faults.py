@@ -1,11 +1,10 @@
 """Faults of the server's own process, injected: what the endpoints say, and what the history remembers."""
 
-import os
 import signal
 import time
 import unittest
 
-from server_process import SLOWDOWN, Server
+from server_process import SANITIZERS, SLOWDOWN, Server
 
 OPTIONS = ("--health.startup-grace=0s", "--health.memory-degraded-percent=99", "--health.memory-unhealthy-percent=100",
            "--debug.fault-injection=true")
@@ -62,7 +61,7 @@ class HealthFaults(unittest.TestCase):
         self.server.wait_until(lambda: "aggregator_restarted" in self.event_codes(), 3, "the restart is in the history")
         self.assertEqual(self.statuses(), [200, 200, 200])
 
-    @unittest.skipIf("undefined" in os.environ.get("BITNET_TEST_SANITIZERS", ""),
+    @unittest.skipIf("undefined" in SANITIZERS,
                      "UndefinedBehaviorSanitizer looks at virtual calls through a pipe, and takes them for wrong without one")
     def test_exhausted_descriptors_take_readiness_and_leave_the_probes_answering(self):
         self.inject("file-exhaustion", seconds=4 * SLOWDOWN)

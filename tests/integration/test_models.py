@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from server_process import BINARIES, DEMO_MODEL, SLOWDOWN, Server, run_server
+from server_process import BINARIES, DEMO_MODEL, SANITIZERS, SLOWDOWN, Server, run_server
 
 OPTIONS = ("--health.startup-grace=0s", "--health.memory-degraded-percent=99", "--health.memory-unhealthy-percent=100")
 PROMPTS = ["Once upon a time", "The fox", "What is a liveness probe?", "A server", "In the morning", "Every pod"]
@@ -98,7 +98,8 @@ class Swap(Models):
             while not done.is_set():
                 for path in ("/health/ready", "/health", "/health/live"):
                     answer = server.get(path)
-                    if answer.status != 200:
+                    # Reports of instrumented actors come late when others keep the machine busy.
+                    if answer.status != 200 and not (SANITIZERS and b"no report for" in answer.body):
                         unhealthy.append((path, answer.body))
                 time.sleep(0.005)
 
