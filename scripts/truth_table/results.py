@@ -112,12 +112,12 @@ def kill_lines(runs):
 
 def cost_lines(runs):
     for r in runs:
-        low, high = r["quartiles"]
+        low, high = r["interval"]
         yield ""
         yield (f"What watching costs: {r['pairs']} pairs of runs of about {r['seconds']:g} s, four sequences at once on the "
                f"model {r['model']}, with all checks and with none (`debug.unwatched`): {r['tokens_per_second']:.0f} tokens/s, "
-               f"{100 * r['median']:.1f} % of those without (median; half of the pairs between {100 * low:.1f} and "
-               f"{100 * high:.1f} %).")
+               f"{100 * r['median']:.1f} % of those without (median; between {100 * low:.1f} and {100 * high:.1f} % with 95 % "
+               "confidence).")
 
 
 def page(results):
