@@ -160,6 +160,7 @@ engine::result<measurement> measure(std::shared_ptr<const engine::model> model, 
   how.max_sequences = chosen.batch;
   how.max_queued = chosen.batch;
   how.prefill_chunk = chosen.prefill_chunk;
+  how.decode_wait_seconds = 0;  // prompts come first: start_generating counts on it
   how.prefix_cache = false;
   if (chosen.profile) how.profile = &profile;
   auto device = device_of(chosen.device);
