@@ -76,7 +76,7 @@ ALL = [
     Experiment("3", "livelock: steps without tokens", NOT_READY, 30, injected("livelock"), heals=40, lasts=0,
                code="livelock"),
     Experiment("4", "deadlock: every block of the KV cache is lost, nothing can run", NOT_READY, 10,
-               injected("kv-leak"), heals=20, lasts=0, code="deadlock"),
+               faults.lose_every_block, heals=20, lasts=0, code="deadlock", note="counted from when the last was lost"),
     Experiment("5", "aggregator hangs", DEAD, 3, injected("aggregator-stall", seconds=6), heals=8, lasts=0),
     Experiment("5b", "aggregator crashes", OK, 0, injected("aggregator-crash"), event="aggregator_restarted",
                note="restarted before a snapshot gets old"),

@@ -63,6 +63,16 @@ def flip_at_source(x):
     return nothing
 
 
+def lose_every_block(x):
+    """Blocks that are in use get lost when they are given back: until none is, for half a second."""
+    in_vain = 0
+    while in_vain < 25:
+        in_vain = in_vain + 1 if "lost 0 " in str(x.server.inject("kv-leak")) else 0
+        time.sleep(0.02)
+    x.now()
+    return nothing
+
+
 def stop_server(seconds):
     def cause(x):
         x.server.signal(signal.SIGSTOP)
