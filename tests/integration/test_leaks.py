@@ -8,7 +8,7 @@ import re
 import socket
 import unittest
 
-from server_process import Server
+from server_process import SANITIZERS, Server
 
 REQUESTS = int(os.environ.get("BITNET_LEAK_REQUESTS", "300"))
 HEADER = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
@@ -91,7 +91,8 @@ class Leaks(unittest.TestCase):
 
             server.wait_until(settled, 10, f"no descriptor and no thread is left; before {before}, after {after}")
             print(f"{REQUESTS} requests: before {before}, after {after}")
-            self.assertLess(after["resident_kib"], before["resident_kib"] * 1.1 + 4096)
+            if not SANITIZERS:  # AddressSanitizer keeps what is freed; at the end it tells what is not
+                self.assertLess(after["resident_kib"], before["resident_kib"] * 1.1 + 4096)
 
 
 if __name__ == "__main__":
