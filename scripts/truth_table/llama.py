@@ -125,7 +125,7 @@ def describe(e, x, prober, load, ended):
     unwell = [at for at, status in seen if status != 200]
     code = x.server.process.poll()
     died = f", the process ended by signal {-code}" if code is not None and code < 0 else ""
-    lost = f", {load.lost} streams lost" if load.lost else ""
+    lost = f", {load.lost} requests lost" if load.lost else ""
     if e.expected == experiments.OK:
         silent = prober.seconds_not(200, x.since, ended)
         if silent <= e.within and not died:
