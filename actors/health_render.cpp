@@ -22,8 +22,8 @@ constexpr std::string_view metrics_type = "text/plain; version=0.0.4; charset=ut
 std::string header(unsigned status, std::string_view type, std::size_t length, bool keep_alive,
                    std::string_view date) {
   return fmt::format(
-      "HTTP/1.1 {}\r\nDate: {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\nContent-Length: "
-      "{}\r\n{}\r\n",
+      "HTTP/1.1 {}\r\nDate: {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\n"
+      "Content-Length: {}\r\n{}\r\n",
       status == 200 ? "200 OK" : "503 Service Unavailable", date, type, length,
       keep_alive ? "" : "Connection: close\r\n");
 }

@@ -54,8 +54,8 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
       k(most.rows, w.config.kv_length()),
       v(most.rows, w.config.kv_length()),
       attended(most.rows, w.config.query_length()),
-      projected(most.rows, w.config.embedding_length),
       gate(most.rows, w.config.feed_forward_length),
+      projected(most.rows, w.config.embedding_length),
       up(most.rows, w.config.feed_forward_length) {
   rows.reserve(most.rows);
   // Every chunk has at most one item that is not full, for each KV head.

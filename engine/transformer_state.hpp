@@ -82,12 +82,15 @@ struct transformer::state {
   output_head head;
 
   // Results of products and attention, always shared: members write different columns.
-  token_matrix q;                                          ///< [rows, query_length]
-  token_matrix k;                                          ///< [rows, kv_length]
-  token_matrix v;                                          ///< [rows, kv_length]
-  token_matrix attended;                                   ///< [rows, query_length]
+  token_matrix q;         ///< [rows, query_length]
+  token_matrix k;         ///< [rows, kv_length]
+  token_matrix v;         ///< [rows, kv_length]
+  token_matrix attended;  ///< [rows, query_length]
+  token_matrix gate;      ///< [rows, feed_forward_length], activated and multiplied by `up`
+
+  // Results that are used at once. Of one token they lie as above; with more, each member uses its share of
+  // the memory again and again (forward_member::for_each_part).
   token_matrix projected;                                  ///< [rows, embedding_length]
-  token_matrix gate;                                       ///< [rows, feed_forward_length]
   token_matrix up;                                         ///< [rows, feed_forward_length]
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
 };

@@ -11,9 +11,9 @@
 //
 // Three A tiles share two B tiles: 5.3 stores of unpacked bytes a product instead of 8. Their activations
 // come from the L2 cache, and prefetching them costs more than it gives: tile loads alone take most of what
-// the load ports can do; four A tiles to one B tile, with half of the unpacking, wait for the L2 cache. So
-// does a block that is unpacked once, for all visits, into a buffer of 80 KB: its stores cost twice what
-// unpacking costs. Unpacking costs half of the time, memory a fifth. Between the products of one visit, the
+// the load ports can do; four A tiles to one B tile, with half of the unpacking, wait for the L2 cache. So do
+// the visits of a block that is unpacked once for all of them, into 80 KB, and its first visit takes three
+// times as long. Unpacking costs half of the time, memory a fifth. Between the products of one visit, the
 // sums of the visit before are written and the first steps of the next are unpacked: a tenth is gained where
 // weights come from memory.
 
