@@ -14,15 +14,20 @@ T load(const std::byte* in) noexcept {
   return value;
 }
 
-/// IEEE 754 binary16 to f32 without branches, so that a loop over it becomes vector code on any machine.
-/// NaN payloads are kept, not quieted.
+/// IEEE 754 binary16 to f32 without branches, so that a loop over it becomes vector code on any machine, and
+/// without subnormal floats, which cost a hundred cycles each. NaN payloads are kept, not quieted.
 float half_to_float(std::uint16_t half) noexcept {
   const std::uint32_t magnitude = static_cast<std::uint32_t>(half & 0x7FFFU) << 13;
-  // The multiplication moves the exponent from half's bias to float's and normalises subnormals, exactly.
-  const auto scaled = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112F);
-  const std::uint32_t special = magnitude | 0x7F800000U;  // infinity or NaN
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16;
-  return std::bit_cast<float>(sign | (magnitude >= 0x0F800000U ? special : scaled));
+  const std::uint32_t normal = magnitude + 0x38000000U;  // from half's bias to float's
+  // As the fraction of 2^-14, which is subtracted again: exact.
+  const auto subnormal =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude + 0x38800000U) - 0x1p-14F);
+  const std::uint32_t special = magnitude | 0x7F800000U;  // infinity or NaN
+  const std::uint32_t is_subnormal = 0U - static_cast<std::uint32_t>(magnitude < 0x00800000U);
+  const std::uint32_t is_special = 0U - static_cast<std::uint32_t>(magnitude >= 0x0F800000U);
+  return std::bit_cast<float>(sign | (subnormal & is_subnormal) | (special & is_special) |
+                              (normal & ~(is_subnormal | is_special)));
 }
 
 float load_half(const std::byte* in) noexcept {
