@@ -80,10 +80,10 @@ features detect() noexcept {
       has(seven.ebx, 16) && has(seven.ebx, 17) && has(seven.ebx, 30) && has(seven.ebx, 31);
   f.avx512_vnni = f.avx2 && (state & avx512_state) == avx512_state && avx512_f_dq_bw_vl && has(seven.ecx, 11);
   f.avx512_vbmi = f.avx512_vnni && has(seven.ecx, 1);
-  // Tiles, of int8 and of bfloat16: so far every CPU that has one has the other.
+  // Tiles, of int8 and of bfloat16, and vectors of bfloat16: so far every CPU that has one has the others.
   const bool amx_tile_int8_bf16 = has(seven.edx, 24) && has(seven.edx, 25) && has(seven.edx, 22);
-  f.amx_int8 =
-      f.avx512_vnni && (state & tile_state) == tile_state && amx_tile_int8_bf16 && request_tile_data();
+  f.amx_int8 = f.avx512_vnni && has(seven_one.eax, 5) && (state & tile_state) == tile_state &&
+               amx_tile_int8_bf16 && request_tile_data();
   return f;
 }
 #else

@@ -23,7 +23,8 @@ constexpr std::size_t row_bytes = 64;
 constexpr std::size_t tile_numbers = tile_rows * dot_step;
 
 /// The query rows of one KV head that walk the blocks together, so that a block stays in the caches for all
-/// of them. On the stack, as the kernels do not allocate: 200 KiB.
+/// of them. On the stack, as the kernels do not allocate: 220 KiB. While one tile's products are worked on,
+/// the tile unit computes the next one's: hence two of each.
 struct tile_group {
   static constexpr std::size_t most_tiles = 4;
   static constexpr std::size_t rows = most_tiles * tile_rows;  // 16 tokens of 4 heads
@@ -36,8 +37,8 @@ struct tile_group {
   alignas(64) float maximum[most_tiles][tile_rows];
   alignas(64) float sum[most_tiles][tile_rows];
   alignas(64) float factor[most_tiles][tile_rows];
-  /// Scores [16][64], then sums of weighted values [16][256], of the tile at hand.
-  alignas(64) float products[tile_rows * attention_max_head_dim];
+  alignas(64) float scores[2][tile_rows * kv_block_tokens];
+  alignas(64) float value_sums[2][tile_rows * attention_max_head_dim];
   /// The values of a block that is not full, followed by zeros.
   alignas(64) std::uint16_t values[attention_max_head_dim * kv_block_tokens];
   std::size_t length[rows];
@@ -110,70 +111,155 @@ inline void multiply_panels(const std::uint16_t (*left)[tile_rows][dot_step], co
   }
 }
 
-/// Scores of a tile with the first `seen` positions of a block, into products [16][64].
-inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
-                        std::size_t steps, std::size_t seen, float* products) noexcept {
-  const std::size_t panel = steps * tile_numbers;
-  if (seen <= panel_width)
-    multiply_panels<1>(queries, keys, panel, steps, products, kv_block_tokens);
-  else if (seen <= 2 * panel_width)
-    multiply_panels<2>(queries, keys, panel, steps, products, kv_block_tokens);
-  else
-    multiply_panels<4>(queries, keys, panel, steps, products, kv_block_tokens);
-}
-
-/// Weighted sums of `Panels` panels of a block's values, into products [16][256].
-template <std::size_t Panels>
-inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
-                        std::size_t steps, float* products) noexcept {
-  multiply_panels<Panels>(weights, values, block_steps * tile_numbers, steps, products,
-                          attention_max_head_dim);
-}
-
 /// GCC 12 does not know that the tile intrinsics read and write memory.
 inline void memory_changed() noexcept {
   asm volatile("" : : : "memory");
 }
 
+/// Scores of a tile with the first `seen` positions of a block, [16][64].
+inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
+                        std::size_t steps, std::size_t seen, float* scores) noexcept {
+  const std::size_t panel = steps * tile_numbers;
+  memory_changed();
+  if (seen > 2 * panel_width)
+    multiply_panels<4>(queries, keys, panel, steps, scores, kv_block_tokens);
+  else if (seen > panel_width)
+    multiply_panels<2>(queries, keys, panel, steps, scores, kv_block_tokens);
+  else if (seen > 0)
+    multiply_panels<1>(queries, keys, panel, steps, scores, kv_block_tokens);
+  memory_changed();
+}
+
+/// Weighted sums of the first `seen` positions of a block's values, [16][panels * 16].
+inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
+                        std::size_t panels, std::size_t seen, float* sums) noexcept {
+  constexpr std::size_t panel = kv_block_tokens * panel_width;
+  const std::size_t steps = (seen + dot_step - 1) / dot_step;
+  const std::size_t stride = panels * panel_width;
+  if (steps == 0) return;
+  memory_changed();
+  std::size_t c = 0;
+  for (; c + 4 <= panels; c += 4)
+    multiply_panels<4>(weights, values + c * panel, panel, steps, sums + c * panel_width, stride);
+  for (; c < panels; ++c)
+    multiply_panels<1>(weights, values + c * panel, panel, steps, sums + c * panel_width, stride);
+  memory_changed();
+}
+
+/// Each row of x[16][16] reduced to a lane by the tree of kernels/reduction.hpp: lanes 8 apart first, then 4,
+/// 2 and 1, the operands in this order.
+template <class Operation>
+inline __m512 reduce_rows(const float (*x)[tile_rows], Operation op) noexcept {
+  __m512 v[8];
+  for (std::size_t i = 0; i < 8; ++i) {
+    const __m512 a = _mm512_load_ps(x[i]);
+    const __m512 b = _mm512_load_ps(x[i + 8]);
+    v[i] = op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  }
+  for (std::size_t i = 0; i < 4; ++i)
+    v[i] = op(_mm512_shuffle_f32x4(v[i], v[i + 4], 0x88), _mm512_shuffle_f32x4(v[i], v[i + 4], 0xDD));
+  for (std::size_t i = 0; i < 2; ++i)
+    v[i] = op(_mm512_shuffle_ps(v[i], v[i + 2], 0x44), _mm512_shuffle_ps(v[i], v[i + 2], 0xEE));
+  v[0] = op(_mm512_shuffle_ps(v[0], v[1], 0x88), _mm512_shuffle_ps(v[0], v[1], 0xDD));
+  // Where each row has ended up.
+  const __m512i lanes = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+  return _mm512_permutexvar_ps(lanes, v[0]);
+}
+
+/// kernels/attention.hpp: weigh, for a tile, a third of the instructions: rows are reduced sixteen at a time,
+/// and two vectors are rounded by one instruction. `Whole`: all rows see the whole block.
+template <bool Whole>
+void weigh_tile(const attention_rows& tile, std::size_t start, const float* scores, float* factor,
+                std::uint16_t (*weights)[tile_rows][dot_step]) noexcept {
+  alignas(64) float lanes[tile_rows][tile_rows];
+  const __m512 minus_infinity = _mm512_set1_ps(-__builtin_inff());
+  // Panel n of row r; what the row does not see weighs nothing.
+  const auto score = [&](std::size_t r, std::size_t n) {
+    const float* const panel = scores + r * kv_block_tokens + n * panel_width;
+    if constexpr (Whole) return _mm512_load_ps(panel);
+    const std::size_t seen = visible_in_block(tile.length[r], start);
+    const std::size_t before = n * panel_width;
+    if (seen >= before + panel_width) return _mm512_load_ps(panel);
+    if (seen <= before) return minus_infinity;
+    return avx512_vector::keep_first(_mm512_load_ps(panel), seen - before, minus_infinity);
+  };
+  const __m512 before = _mm512_load_ps(tile.maximum);
+  for (std::size_t r = 0; r < tile.count; ++r)
+    _mm512_store_ps(lanes[r], _mm512_max_ps(_mm512_max_ps(score(r, 0), score(r, 1)),
+                                            _mm512_max_ps(score(r, 2), score(r, 3))));
+  for (std::size_t r = tile.count; r < tile_rows; ++r) _mm512_store_ps(lanes[r], minus_infinity);
+  const __m512 top = reduce_rows(lanes, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+  const __m512 maximum = _mm512_max_ps(top, before);
+  _mm512_store_ps(tile.maximum, maximum);
+
+  for (std::size_t r = 0; r < tile.count; ++r) {
+    const __m512 shift = _mm512_set1_ps(tile.maximum[r]);
+    const auto weight = [&](std::size_t n) {
+      return exponential_of_negative<avx512_vector>(_mm512_sub_ps(score(r, n), shift));
+    };
+    __m512 total = _mm512_setzero_ps();
+    for (std::size_t step = 0; step < block_steps; ++step) {
+      // To nearest even, as store_bfloat16 rounds; there are no subnormal weights.
+      const auto rounded =
+          reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(weight(2 * step + 1), weight(2 * step)));
+      _mm512_store_si512(weights[step][r], rounded);
+      for (const __m256i half : {_mm512_castsi512_si256(rounded), _mm512_extracti64x4_epi64(rounded, 1)})
+        total = _mm512_add_ps(total, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
+    }
+    _mm512_store_ps(lanes[r], total);
+  }
+  const __m512 sums = reduce_rows(lanes, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
+  // Before a row's first block the maximum is -inf and the sums are zero.
+  const __m512 kept = exponential<avx512_vector>(_mm512_sub_ps(before, maximum));
+  _mm512_store_ps(factor, kept);
+  _mm512_store_ps(tile.sum, _mm512_fmadd_ps(_mm512_load_ps(tile.sum), kept, sums));
+}
+
+/// out = out * factor + sums, whose rows are panels * 16 floats apart.
+inline void add_value_sums(const attention_rows& tile, const float* factor, const float* sums,
+                           std::size_t panels) noexcept {
+  for (std::size_t r = 0; r < tile.count; ++r) {
+    const __m512 kept = _mm512_set1_ps(factor[r]);
+    float* const out = tile.out + r * attention_max_head_dim;
+    for (std::size_t i = 0; i < panels * panel_width; i += panel_width, sums += panel_width)
+      _mm512_store_ps(out + i, _mm512_fmadd_ps(_mm512_load_ps(out + i), kept, _mm512_load_ps(sums)));
+  }
+}
+
+/// Positions of the block from `start` on that the last row of a tile sees.
+inline std::size_t seen_by(const attention_rows& tile, std::size_t start) noexcept {
+  return visible_in_block(tile.length[tile.count - 1], start);
+}
+
 void score_block(tile_group& group, const attention_args& a, const std::uint16_t* keys,
                  std::size_t start) noexcept {
+  const std::size_t steps = key_dims(a.head_dim) / dot_step;
+  const auto score = [&](std::size_t t) {
+    score_tiles(group.queries[t], keys, steps, seen_by(group.tile[t], start), group.scores[t % 2]);
+  };
+  score(0);
   for (std::size_t t = 0; t < group.tiles; ++t) {
+    if (t + 1 < group.tiles) score(t + 1);
     const attention_rows& tile = group.tile[t];
-    memory_changed();
-    score_tiles(group.queries[t], keys, key_dims(a.head_dim) / dot_step,
-                visible_in_block(tile.length[tile.count - 1], start), group.products);
-    memory_changed();
-    weigh<avx512_vector>(
-        tile, start, group.products, group.factor[t], [&](std::size_t r, std::size_t n, __m512 weights) {
-          avx512_vector::store_bfloat16(
-              &group.weights[t][n * panel_width / dot_step][r][n * panel_width % dot_step], weights);
-        });
+    if (seen_by(tile, start) == 0) continue;
+    if (visible_in_block(tile.length[0], start) == kv_block_tokens)
+      weigh_tile<true>(tile, start, group.scores[t % 2], group.factor[t], group.weights[t]);
+    else
+      weigh_tile<false>(tile, start, group.scores[t % 2], group.factor[t], group.weights[t]);
   }
 }
 
 void add_values(tile_group& group, const attention_args& a, const std::uint16_t* values,
                 std::size_t start) noexcept {
   const std::size_t panels = value_panels(a.head_dim);
-  constexpr std::size_t panel = kv_block_tokens * panel_width;
+  const auto multiply = [&](std::size_t t) {
+    value_tiles(group.weights[t], values, panels, seen_by(group.tile[t], start), group.value_sums[t % 2]);
+  };
+  multiply(0);
   for (std::size_t t = 0; t < group.tiles; ++t) {
-    const attention_rows& tile = group.tile[t];
-    const std::size_t seen = visible_in_block(tile.length[tile.count - 1], start);
-    if (seen == 0) continue;
-    const std::size_t steps = (seen + dot_step - 1) / dot_step;
-    memory_changed();
-    std::size_t c = 0;
-    for (; c + 4 <= panels; c += 4)
-      value_tiles<4>(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
-    for (; c < panels; ++c)
-      value_tiles<1>(group.weights[t], values + c * panel, steps, group.products + c * panel_width);
-    memory_changed();
-    for (std::size_t r = 0; r < tile.count; ++r) {
-      const __m512 factor = _mm512_set1_ps(group.factor[t][r]);
-      float* const out = tile.out + r * attention_max_head_dim;
-      const float* const sums = group.products + r * attention_max_head_dim;
-      for (std::size_t i = 0; i < panels * panel_width; i += panel_width)
-        _mm512_store_ps(out + i, _mm512_fmadd_ps(_mm512_load_ps(out + i), factor, _mm512_load_ps(sums + i)));
-    }
+    if (t + 1 < group.tiles) multiply(t + 1);
+    if (seen_by(group.tile[t], start) != 0)
+      add_value_sums(group.tile[t], group.factor[t], group.value_sums[t % 2], panels);
   }
 }
 
