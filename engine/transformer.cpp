@@ -75,6 +75,7 @@ class forward_member {
         alone_(s.rows.size() == 1),
         tokens_(alone_ ? *s.own[member.index()] : s.shared),
         by_tokens_(s.rows.size() >= member.size() * tokens_worth_splitting && member.size() > 1),
+        fuses_(s.matmul.fuses(s.rows.size())),
         my_rows_(rows_of(member)),
         lap_start_(now_ns()) {}
 
@@ -89,7 +90,7 @@ class forward_member {
 
  private:
   /// Of a member: with fewer, unpacking weights for them costs more than fetching results of other members.
-  static constexpr std::size_t tokens_worth_splitting = 64;
+  static constexpr std::size_t tokens_worth_splitting = 128;
 
   /// The tokens that are this member's in steps that go token by token.
   kernels::work_range rows_of(const kernels::team_member& member) const noexcept {
@@ -165,6 +166,13 @@ class forward_member {
   template <class Matrix>
   void project(const Matrix& w, const kernels::quantized_activations& x) {
     if (alone_) return multiply<Matrix>({{w, s_.projected}}, x);
+    if constexpr (std::is_same_v<Matrix, kernels::ternary_matrix>) {
+      if (fuses_) {
+        s_.matmul.add_ternary_matmul(w, x.part(product_rows()), tokens_.residual.row(product_rows().first),
+                                     tokens_.residual.cols(), share(w.block_count()));
+        return;
+      }
+    }
     for_each_part(w, s_.projected, [&](const part& p) {
       multiply(w, x, p.results, p.cols, p.blocks);
       for (auto r = p.rows.first; r < p.rows.last; ++r)
@@ -191,13 +199,12 @@ class forward_member {
 
   void normalise(const token_matrix& x, const std::vector<float>& weight,
                  kernels::quantized_activations& out) {
-    constexpr std::size_t together = 4;  // so that they are quantised from the cache
-    auto& normed = tokens_.normed;
-    for (auto first = my_rows_.first; first < my_rows_.last; first += together) {
-      const auto last = std::min(first + together, my_rows_.last);
-      s_.vector.rms_norm(x.row(first), x.cols(), weight.data(), config_.rms_epsilon, normed.row(first),
+    auto& normed = s_.normed[member_.index()];
+    for (auto first = my_rows_.first; first < my_rows_.last; first += transformer::state::normed_together) {
+      const auto last = std::min(first + transformer::state::normed_together, my_rows_.last);
+      s_.vector.rms_norm(x.row(first), x.cols(), weight.data(), config_.rms_epsilon, normed.row(0),
                          normed.cols(), last - first, x.cols());
-      for (auto r = first; r < last; ++r) quantise(normed.row(r), out, r);
+      for (auto r = first; r < last; ++r) quantise(normed.row(r - first), out, r);
     }
   }
 
@@ -316,6 +323,14 @@ class forward_member {
   /// gate = activation(gate) * up.
   template <class Linear>
   void multiply_gate_up(const Linear& linear) {
+    if constexpr (std::is_same_v<Linear, block_weights>) {
+      if (fuses_ && config_.activation == ffn_activation::squared_relu) {
+        s_.matmul.gated_matmul(linear.ffn_gate, linear.ffn_up, tokens_.block_input.part(product_rows()),
+                               s_.gate.row(product_rows().first), s_.gate.cols(),
+                               share(linear.ffn_gate.block_count()));
+        return;
+      }
+    }
     const auto function = config_.activation == ffn_activation::squared_relu ? s_.vector.squared_relu_gate
                                                                              : s_.vector.silu_gate;
     for_each_part(linear.ffn_gate, s_.up, [&](const part& p) {
@@ -334,10 +349,36 @@ class forward_member {
       if (member_.index() + 1 == member_.size()) rotate_query(0);
       return;
     }
-    for (auto r = my_rows_.first; r < my_rows_.last; ++r) {
-      rotate_query(r);
-      rotate_and_store_key(layer, r);
+    // Positions of a panel share their cache lines, which come from memory: those of the next panel are on
+    // their way meanwhile.
+    for (auto r = my_rows_.first, next = r; r < my_rows_.last; r = next) {
+      next = end_of_panel(r);
+      if (r == my_rows_.first) prefetch_slots(layer, {r, next});
+      if (next < my_rows_.last) prefetch_slots(layer, {next, end_of_panel(next)});
+      for (; r < next; ++r) {
+        rotate_query(r);
+        rotate_and_store_key(layer, r);
+      }
     }
+  }
+
+  /// The end of this member's rows from r on whose keys lie in one panel of a KV block.
+  std::size_t end_of_panel(std::size_t r) const noexcept {
+    const auto panel = [&](std::size_t row) { return s_.rows[row].position / kernels::kv_panel_tokens; };
+    auto end = r + 1;
+    while (end < my_rows_.last && s_.rows[end].chunk == s_.rows[r].chunk && panel(end) == panel(r)) ++end;
+    return end;
+  }
+
+  void prefetch_slots(std::size_t layer, kernels::work_range rows) const noexcept {
+    const auto slot = s_.rows[rows.first].position % kernels::kv_block_tokens;
+    kernels::prefetch_kv(kv_block(layer, rows.first), slot, slot + rows.last - rows.first,
+                         config_.kv_head_count, config_.head_dim);
+  }
+
+  std::byte* kv_block(std::size_t layer, std::size_t r) const noexcept {
+    const auto& row = s_.rows[r];
+    return s_.cache->data(s_.chunks[row.chunk].blocks[row.position / kernels::kv_block_tokens], layer);
   }
 
   void rotate_query(std::size_t r) {
@@ -350,9 +391,8 @@ class forward_member {
     const auto& row = s_.rows[r];
     s_.vector.rope(s_.k.row(r), config_.kv_head_count, config_.head_dim, s_.rope.cos(row.position),
                    s_.rope.sin(row.position), config_.rope);
-    const auto block = s_.chunks[row.chunk].blocks[row.position / kernels::kv_block_tokens];
-    s_.vector.store_kv(s_.cache->data(block, layer), row.position % kernels::kv_block_tokens, s_.k.row(r),
-                       s_.v.row(r), config_.kv_head_count, config_.head_dim);
+    s_.vector.store_kv(kv_block(layer, r), row.position % kernels::kv_block_tokens, s_.k.row(r), s_.v.row(r),
+                       config_.kv_head_count, config_.head_dim);
   }
 
   void attend(std::size_t layer) {
@@ -426,6 +466,7 @@ class forward_member {
   const bool alone_;  ///< one token: every member has its own token buffers
   token_buffers& tokens_;
   const bool by_tokens_;  ///< products are split over tokens
+  const bool fuses_;      ///< products are added and gated where they are computed
   const kernels::work_range my_rows_;
   std::int64_t lap_start_;
 };

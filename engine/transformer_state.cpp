@@ -20,7 +20,6 @@ std::size_t longest_input(const model_config& config) noexcept {
 token_buffers::token_buffers(const model_config& config, const kernels::matmul_kernels& matmul,
                              std::size_t rows)
     : residual(rows, config.embedding_length),
-      normed(rows, longest_input(config)),
       matmul_(matmul),
       embedding_length_(config.embedding_length),
       query_length_(config.query_length()),
@@ -62,6 +61,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
   attention_items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
   for (std::size_t i = 0; i < t.size(); ++i) {
     own.push_back(std::make_unique<token_buffers>(w.config, matmul, 1));
+    normed.emplace_back(normed_together, longest_input(w.config));
     block_lists.emplace_back(kv_blocks_per_context(w.config));
   }
 }

@@ -19,7 +19,6 @@ struct token_buffers {
   void resize(std::size_t rows);
 
   token_matrix residual;                        ///< [rows, embedding_length]
-  token_matrix normed;                          ///< [rows, longest input of a product]
   kernels::quantized_activations block_input;   ///< of q, k, v, and of gate and up
   kernels::quantized_activations output_input;  ///< of attn_output
   kernels::quantized_activations down_input;    ///< of ffn_down
@@ -90,8 +89,11 @@ struct transformer::state {
 
   // Results that are used at once. Of one token they lie as above; with more, each member uses its share of
   // the memory again and again (forward_member::for_each_part).
-  token_matrix projected;                                  ///< [rows, embedding_length]
-  token_matrix up;                                         ///< [rows, feed_forward_length]
+  token_matrix projected;  ///< [rows, embedding_length]
+  token_matrix up;         ///< [rows, feed_forward_length]
+  /// Of each member: tokens between norm and quantisation, few enough to stay in the cache.
+  static constexpr std::size_t normed_together = 4;
+  std::vector<token_matrix> normed;                        ///< [normed_together, longest input of a product]
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
 };
 

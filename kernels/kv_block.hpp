@@ -11,6 +11,7 @@ namespace bitnet::kernels {
 
 inline constexpr std::size_t attention_max_head_dim = 256;
 inline constexpr std::size_t panel_width = 16;
+static_assert(panel_width == kv_panel_tokens);
 inline constexpr std::size_t key_panels = kv_block_tokens / panel_width;
 /// Places that a dot product takes at a time, and pairs of them.
 inline constexpr std::size_t dot_step = 32;

@@ -143,7 +143,20 @@ struct matmul_kernels {
   void (*ternary_matmul)(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                          work_range blocks);
 
-  /// Logits with an int8 head: the same with one scale a weight row.
+  /// The same added to y. Of activations in tiles only; null in a table that adds no faster than
+  /// vector_kernels::add does.
+  void (*add_ternary_matmul)(const ternary_matrix& w, const activation_rows& x, float* y,
+                             std::size_t y_stride, work_range blocks) = nullptr;
+
+  /// y = relu(gate x)^2 * (up x), as vector_kernels::squared_relu_gate computes it from both products. Of
+  /// activations in tiles only; null where add_ternary_matmul is. Both matrices have the same shape.
+  void (*gated_matmul)(const ternary_matrix& gate, const ternary_matrix& up, const activation_rows& x,
+                       float* y, std::size_t y_stride, work_range blocks) = nullptr;
+
+  /// Whether products with so many tokens can add to y and be gated.
+  bool fuses(std::size_t rows) const noexcept { return gated_matmul != nullptr && rows >= tiled_rows; }
+
+  /// Logits with an int8 head: the same as ternary_matmul with one scale a weight row.
   void (*head_int8)(const head_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks);
 

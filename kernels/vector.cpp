@@ -10,6 +10,21 @@ std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept 
          sizeof(std::uint16_t);
 }
 
+void prefetch_kv(const std::byte* kv_block, std::size_t first, std::size_t last, std::size_t kv_heads,
+                 std::size_t head_dim) noexcept {
+  constexpr std::size_t pair = 2 * panel_width;  // a cache line
+  for (std::size_t h = 0; h < kv_heads; ++h) {
+    const std::size_t dims = key_dims(head_dim);
+    const std::uint16_t* const keys =
+        keys_of(kv_block, h, head_dim) + first / panel_width * dims * panel_width;
+    for (std::size_t i = 0; i < dims / 2; ++i) __builtin_prefetch(keys + i * pair, 1);
+    const std::uint16_t* const values = values_of(kv_block, h, kv_heads, head_dim);
+    for (std::size_t c = 0; c < value_panels(head_dim); ++c)
+      for (std::size_t p = first / 2; p <= (last - 1) / 2; ++p)
+        __builtin_prefetch(values + (c * kv_block_tokens / 2 + p) * pair, 1);
+  }
+}
+
 #if BITNET_X86_KERNELS
 namespace {
 

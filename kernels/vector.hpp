@@ -13,9 +13,16 @@ enum class rope_kind : std::uint8_t { neox, interleaved };
 /// Positions a KV block holds. Attention walks blocks aligned to absolute positions, whatever the chunking.
 inline constexpr std::size_t kv_block_tokens = 64;
 
+/// Positions of a block whose keys share cache lines.
+inline constexpr std::size_t kv_panel_tokens = 16;
+
 /// Bytes of one KV block of one layer: keys and values (bfloat16) of `kv_block_tokens` positions for all KV
 /// heads. The inner layout is that of `store_kv` and `attention`.
 std::size_t kv_block_bytes(std::size_t kv_heads, std::size_t head_dim) noexcept;
+
+/// Starts to fetch what `store_kv` will write of the slots [first, last), which lie in one panel.
+void prefetch_kv(const std::byte* kv_block, std::size_t first, std::size_t last, std::size_t kv_heads,
+                 std::size_t head_dim) noexcept;
 
 /// Attention of consecutive query tokens of one sequence at positions [position, position + query_count).
 /// Keys and values of every position up to the last query are stored already. Causal: a query sees itself and

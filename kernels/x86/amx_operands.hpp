@@ -7,24 +7,74 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 // The two products of kernels/x86/matmul_amx.cpp: where their B tiles come from and what becomes of their
-// sums. A visit is the product of one block of W with up to 48 tokens. For that unit alone, hence without
-// linkage.
+// sums. For that unit alone, hence without linkage. What the loops over the steps of a visit use is small
+// enough to live in registers: a visit works on copies.
 
 namespace bitnet::kernels {
 namespace {
 
 constexpr std::size_t block_rows = 32;
 static_assert(block_rows == ternary_matrix::block_rows && block_rows == head_matrix::block_rows());
-constexpr std::size_t step_cols = quantized_activations::step_cols;
-constexpr std::size_t tile_bytes = quantized_activations::tile_bytes;
-constexpr std::size_t tile_tokens = quantized_activations::tile_rows;
+constexpr std::size_t step_cols = activation_rows::step_cols;
+constexpr std::size_t tile_bytes = activation_rows::tile_bytes;
+constexpr std::size_t tile_tokens = activation_rows::tile_rows;
+
+/// The steps of a visit go in periods of four, so that every offset in the loop is a constant.
+constexpr std::size_t period_steps = 4;
 
 inline void prefetch_to_write(const void* p) {
   asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));
 }
+
+/// One block of a matrix times some tiles of tokens.
+struct visit {
+  std::size_t block = 0;
+  std::size_t first_tile = 0;
+  std::size_t tiles = 0;
+  std::size_t matrix = 0;
+};
+
+/// The visits of a product in the order in which they are computed: all of a block (of each matrix in turn),
+/// then those of the next, so that packed weights come from the cache after the first.
+class visits {
+ public:
+  /// `tiles`: tiles of tokens. Neither range is empty.
+  visits(work_range tiles, work_range blocks, std::size_t matrices)
+      : tiles_(tiles),
+        blocks_(blocks),
+        matrices_(matrices),
+        at_{.block = blocks.first, .first_tile = tiles.first, .tiles = group(tiles.first)} {}
+
+  bool done() const { return at_.block == blocks_.last; }
+  const visit& operator*() const { return at_; }
+  const visit* operator->() const { return &at_; }
+
+  visits& operator++() {
+    if (++at_.matrix < matrices_) return *this;
+    at_.matrix = 0;
+    at_.first_tile += at_.tiles;
+    if (at_.first_tile == tiles_.last) {
+      at_.first_tile = tiles_.first;
+      ++at_.block;
+    }
+    at_.tiles = group(at_.first_tile);
+    return *this;
+  }
+
+ private:
+  /// By threes, at the end by twos: the more tiles a visit has, the less the weights cost.
+  std::size_t group(std::size_t first) const {
+    const std::size_t left = tiles_.last - first;
+    return left == 1 ? 1 : left == 2 || left == 4 ? 2 : 3;
+  }
+
+  work_range tiles_;
+  work_range blocks_;
+  std::size_t matrices_;
+  visit at_;
+};
 
 /// Unpacks a chunk of a step of a ternary block into rows of its two B tiles: rows 0..15 of the block as
 /// codes 0..2, rows 16..31 as codes scaled by 4.
@@ -39,201 +89,308 @@ inline void prefetch_to_write(const void* p) {
   _mm512_store_si512(tiles + tile_bytes + 64, _mm512_and_si512(z, high_field));
 }
 
-/// The steps of a visit go in periods, so that every offset in the loop is a constant: `slot` is a step's
-/// place in its period.
-constexpr std::size_t period_steps = 4;
-
-template <std::size_t S>
-struct slot {
-  static constexpr std::size_t value = S;
-};
-
-/// What a step unpacks meanwhile: a later step of the same visit, one of the next visit, or nothing.
-enum class unpacks : std::uint8_t { same, next, nothing };
-
-template <unpacks U>
-struct unpacking {
-  static constexpr unpacks value = U;
-};
-
-/// B tiles of a ternary matrix, visit after visit of a block: a ring of unpacked steps, one period long,
-/// filled some steps ahead, a chunk (an eighth of a step) at a time, so that the vector units work between
-/// the tile products. At the end of a visit the first steps of the next one are unpacked.
+/// B tiles of a ternary matrix: a ring of unpacked steps, one period long and filled three steps ahead, an
+/// eighth of a step at a time, so that the vector units work between the tile products. What is unpacked
+/// follows the same visits, three steps ahead of them.
 class ternary_tiles {
  public:
-  static constexpr std::size_t ahead = 3;
+  /// 8 KB: a larger ring would be pushed out of the L1 cache.
+  struct memory {
+    alignas(4096) std::uint8_t ring[period_steps * 2 * tile_bytes];
+  };
 
-  ternary_tiles(const ternary_matrix& w, std::size_t steps)
-      : w_(w), steps_(steps), joins_(steps % period_steps == 0 && steps > period_steps) {}
-
-  /// Starts a visit of `block`, after which comes one of `next`; w.block_count() for none.
-  void begin(std::size_t block, std::size_t next) {
-    packed_ = w_.block(block) + ahead * step_bytes;
-    if (!started_) unpack_first_steps(w_.block(block));
-    next_ = next < w_.block_count() ? w_.block(next) : nullptr;
-    started_ = joins_ && next_ != nullptr;
+  /// `w`: the matrices of the visits.
+  ternary_tiles(const ternary_matrix* const* w, const visits& all, memory& m)
+      : w_(w),
+        steps_(w[0]->padded_cols() / step_cols),
+        left_(steps_),
+        visits_(all),
+        from_(w[all->matrix]->block(all->block)) {
+    for (std::size_t s = 0; s < period_steps; ++s) slots_[s] = m.ring + s * 2 * tile_bytes;
+    for (std::size_t s = 0; s < ahead; ++s) {
+      unpack_to(slots_[s], 0, eighths);
+      next_source();
+    }
   }
 
-  /// Whether the last period of the visit unpacks for the next one.
-  bool joins() const { return started_; }
-
+  /// Half of the tiles of the step that is S steps on.
   template <std::size_t S>
-  const std::uint8_t* tile(slot<S>, std::size_t half) const {
-    const std::uint8_t* const t = ring_ + (2 * S + half) * tile_bytes;
-    // GCC 12's tile loads do not say that they read memory: without this their tile could be written later.
-    asm volatile("" : : "m"(*reinterpret_cast<const std::uint8_t(*)[tile_bytes]>(t)));
-    return t;
+  [[gnu::always_inline]] const std::uint8_t* tile(std::size_t half) const {
+    return slots_[S] + half * tile_bytes;
   }
 
-  /// Unpacks chunks [first, first + count) of the step that is `ahead` of this one.
-  template <std::size_t S, unpacks U>
-  [[gnu::always_inline]] void advance(slot<S>, unpacking<U>, std::size_t first, std::size_t count) {
-    if constexpr (U == unpacks::nothing) return;
-    const std::uint8_t* const from =
-        U == unpacks::same ? packed_ + S * step_bytes : next_ + (S + ahead - period_steps) * step_bytes;
-    std::uint8_t* const to = ring_ + (S + ahead) % period_steps * 2 * tile_bytes;
-    for (std::size_t chunk = first; chunk < first + count; ++chunk)
-      unpack(from + chunk * chunk_bytes, to + 2 * chunk_bytes * chunk);
+  /// Eighths [first, first + count) of what the step S steps on has to do for later ones.
+  template <std::size_t S>
+  [[gnu::always_inline]] void prepare(std::size_t first, std::size_t count) {
+    unpack_to(slots_[(S + ahead) % period_steps], first, count);
+    if (first + count == eighths) next_source();
   }
 
-  void next_period() { packed_ += period_steps * step_bytes; }
+  /// Goes on by so many steps, a period at most.
+  template <std::size_t Steps>
+  [[gnu::always_inline]] void advance() {
+    static_assert(Steps == 1 || Steps == period_steps);
+    if constexpr (Steps == period_steps) return;
+    std::uint8_t* const first = slots_[0];
+    slots_[0] = slots_[1];
+    slots_[1] = slots_[2];
+    slots_[2] = slots_[3];
+    slots_[3] = first;
+  }
+
+  void begin(const visit&) {}
 
  private:
-  static constexpr std::size_t step_chunks = 8;
-  static constexpr std::size_t chunk_bytes = 64;
-  static constexpr std::size_t step_bytes = step_chunks * chunk_bytes;
-  static constexpr std::size_t prefetch_ahead = 2048;
+  static constexpr std::size_t ahead = period_steps - 1;
+  static constexpr std::size_t eighths = 8;  // chunks of 64 bytes
+  static constexpr std::size_t prefetch_ahead = 1536;
 
-  void unpack_first_steps(const std::uint8_t* from) {
-    for (std::size_t s = 0; s < ahead && s < steps_; ++s)
-      for (std::size_t chunk = 0; chunk < step_chunks; ++chunk, from += chunk_bytes)
-        unpack(from, ring_ + s * 2 * tile_bytes + 2 * chunk_bytes * chunk);
+  [[gnu::always_inline]] void unpack_to(std::uint8_t* slot, std::size_t first, std::size_t count) {
+    for (std::size_t chunk = first; chunk < first + count; ++chunk) {
+      prefetch(from_ + chunk * 64 + prefetch_ahead);
+      unpack_chunk(from_ + chunk * 64, slot + chunk * 128);
+    }
   }
 
-  [[gnu::always_inline]] static void unpack(const std::uint8_t* from, std::uint8_t* to) {
-    prefetch(from + prefetch_ahead);
-    unpack_chunk(from, to);
+  [[gnu::always_inline]] void next_source() {
+    from_ += eighths * 64;
+    if (--left_ == 0) next_visit();
   }
 
-  const ternary_matrix& w_;
+  /// After the last visit its block is unpacked again, for nothing.
+  void next_visit() {
+    visits next = visits_;
+    if (!(++next).done()) visits_ = next;
+    from_ = w_[visits_->matrix]->block(visits_->block);
+    left_ = steps_;
+  }
+
+  const ternary_matrix* const* w_;
   std::size_t steps_;
-  bool joins_;
-  bool started_ = false;                  ///< the ring holds the first steps of the visit to come
-  const std::uint8_t* packed_ = nullptr;  ///< of the step `ahead` of the period's first
-  const std::uint8_t* next_ = nullptr;
-  // 8 KB: a larger ring is pushed out of the L1 cache.
-  alignas(64) std::uint8_t ring_[period_steps * 2 * tile_bytes];
+  std::size_t left_;          ///< steps of the visit that are not unpacked yet
+  visits visits_;             ///< at the one that is being unpacked
+  const std::uint8_t* from_;  ///< the step to unpack
+  std::uint8_t* slots_[period_steps];
 };
 
 /// B tiles of an int8 head: stored as the tiles want them.
 class head_tiles {
  public:
-  static constexpr std::size_t ahead = 0;
+  struct memory {};
 
-  head_tiles(const head_matrix& w, std::size_t) : w_(w) {}
-
-  void begin(std::size_t block, std::size_t) { packed_ = w_.int8_block(block); }
-  bool joins() const { return false; }
+  head_tiles(const head_matrix* const* w, const visits&, memory&) : w_(w[0]) {}
 
   template <std::size_t S>
-  const std::uint8_t* tile(slot<S>, std::size_t half) const {
+  [[gnu::always_inline]] const std::uint8_t* tile(std::size_t half) const {
     return packed_ + (2 * S + half) * tile_bytes;
   }
-  /// Prefetches what lies so many eighths into a step further on.
-  template <std::size_t S, unpacks U>
-  [[gnu::always_inline]] void advance(slot<S>, unpacking<U>, std::size_t first, std::size_t count) const {
+
+  template <std::size_t S>
+  [[gnu::always_inline]] void prepare(std::size_t first, std::size_t count) const {
     constexpr std::size_t prefetch_ahead = 4 * tile_bytes;
     constexpr std::size_t eighth = 2 * tile_bytes / 8;
     const std::uint8_t* const from = packed_ + 2 * S * tile_bytes + first * eighth + prefetch_ahead;
     for (std::size_t at = 0; at < count * eighth; at += 64) prefetch(from + at);
   }
-  void next_period() { packed_ += period_steps * 2 * tile_bytes; }
+
+  template <std::size_t Steps>
+  [[gnu::always_inline]] void advance() {
+    packed_ += Steps * 2 * tile_bytes;
+  }
+
+  void begin(const visit& v) { packed_ = w_->int8_block(v.block); }
 
  private:
-  const head_matrix& w_;
+  const head_matrix* w_;
   const std::uint8_t* packed_ = nullptr;
 };
 
-/// step(slot, unpacking, first step of the period) for all steps of a visit with B tiles from `b`, which have
-/// begun alike.
-template <typename Step, typename... Tiles>
-[[gnu::always_inline]] inline void for_each_step(std::size_t steps, Step step, Tiles&... b) {
-  constexpr std::size_t ahead = (0U | ... | Tiles::ahead);  // they are of one type
-  constexpr unpacking<unpacks::same> same;
-  constexpr unpacking<unpacks::next> next;
-  std::size_t s = 0;
-  for (; s + period_steps + ahead <= steps; s += period_steps) {
-    step(slot<0>(), same, s);
-    step(slot<1>(), same, s);
-    step(slot<2>(), same, s);
-    step(slot<3>(), same, s);
-    (b.next_period(), ...);
+/// The sums of visits: a row a token, 32 rows of W. One of two: those of the second matrix, or of a second
+/// visit that is computed beside the first, follow those of the first.
+struct sum_rows {
+  static constexpr std::size_t stride = block_rows * sizeof(std::int32_t);
+  static constexpr std::size_t second = 3 * tile_tokens * block_rows;
+
+  std::int32_t* row(std::size_t which, std::size_t token) {
+    return values + which * second + token * block_rows;
   }
-  if ((b.joins() && ...)) {
-    static_assert(ahead == 0 || ahead == period_steps - 1);
-    step(slot<0>(), same, s);
-    step(slot<1>(), next, s);
-    step(slot<2>(), next, s);
-    step(slot<3>(), next, s);
-    return;
-  }
-  for (; s < steps; s += period_steps) {
-    const auto last = [&](auto at) {
-      if (s + at.value + ahead < steps)
-        step(at, same, s);
-      else if (s + at.value < steps)
-        step(at, unpacking<unpacks::nothing>(), s);
-    };
-    last(slot<0>());
-    last(slot<1>());
-    last(slot<2>());
-    last(slot<3>());
-    (b.next_period(), ...);
-  }
+
+  alignas(4096) std::int32_t values[2 * second];
+};
+
+/// Products of a token with a ternary matrix from sums of codes: rows [0, 16) and [16, 32) of a block.
+[[gnu::always_inline]] inline void scale_ternary(const activation_rows& x, std::size_t m, float w_scale,
+                                                 const std::int32_t* sums, __m512& low, __m512& high) {
+  const __m512i row_sum = _mm512_set1_epi32(x.row_sum()[m]);
+  const __m512 factor = _mm512_set1_ps(x.row_scale()[m] * w_scale);
+  // Codes of the second half of a block were unpacked scaled by 4.
+  const __m512i high_codes = _mm512_srai_epi32(_mm512_load_si512(sums + 16), 2);
+  low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), row_sum)), factor);
+  high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(high_codes, row_sum)), factor);
 }
 
-/// Writes up to 16 products of a token; rows == 0 is allowed.
-inline void scale_and_store(__m512i dots, __m512 scales, float* y, std::size_t rows) {
-  const __m512 values = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales);
-  if (rows >= 16) {
-    _mm512_storeu_ps(y, values);
-    return;
-  }
-  alignas(64) float out[16];
-  _mm512_storeu_ps(out, values);
-  for (std::size_t r = 0; r < rows; ++r) y[r] = out[r];
-}
+class ternary_scaling {
+ public:
+  ternary_scaling(const ternary_matrix* const* w, const activation_rows& x) : x_(x), scale_(w[0]->scale()) {}
 
+  void begin(std::size_t) {}
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    scale_ternary(x_, m, scale_, sums, low, high);
+  }
+
+ private:
+  activation_rows x_;
+  float scale_;
+};
+
+/// relu(products with the first matrix)^2 * products with the second.
+class gated_scaling {
+ public:
+  gated_scaling(const ternary_matrix* const* w, const activation_rows& x)
+      : x_(x), gate_scale_(w[0]->scale()), up_scale_(w[1]->scale()) {}
+
+  void begin(std::size_t) {}
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    __m512 up_low;
+    __m512 up_high;
+    scale_ternary(x_, m, gate_scale_, sums, low, high);
+    scale_ternary(x_, m, up_scale_, sums + sum_rows::second, up_low, up_high);
+    low = _mm512_mul_ps(squared_relu(low), up_low);
+    high = _mm512_mul_ps(squared_relu(high), up_high);
+  }
+
+ private:
+  /// As vector_kernels::squared_relu_gate: NaN passes.
+  static __m512 squared_relu(__m512 v) {
+    const __m512 positive = _mm512_max_ps(_mm512_setzero_ps(), v);
+    return _mm512_mul_ps(positive, positive);
+  }
+
+  activation_rows x_;
+  float gate_scale_;
+  float up_scale_;
+};
+
+/// Products with an int8 head: one scale a row, and stored weights are 128 too large.
+class head_scaling {
+ public:
+  head_scaling(const head_matrix* const* w, const activation_rows& x) : x_(x), w_(w[0]) {}
+
+  void begin(std::size_t block) {
+    low_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows);
+    high_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows + 16);
+  }
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x_.row_sum()[m]), 7);
+    const __m512 factor = _mm512_set1_ps(x_.row_scale()[m]);
+    low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), excess)),
+                        _mm512_mul_ps(factor, low_scales_));
+    high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + 16), excess)),
+                         _mm512_mul_ps(factor, high_scales_));
+  }
+
+ private:
+  activation_rows x_;
+  const head_matrix* w_;
+  __m512 low_scales_{};
+  __m512 high_scales_{};
+};
+
+/// Writes the products of a visit, or adds them, while the next one is computed.
+template <typename Scaling, bool Adds>
+class product_rows {
+ public:
+  product_rows(const Scaling& scaling, float* y, std::size_t y_stride, std::size_t rows)
+      : scaling_(scaling), y_(y), y_stride_(y_stride), rows_(rows) {}
+
+  /// `sums` hold those of tokens [first, last) with a block. What was to be written before has been.
+  void begin(const std::int32_t* sums, std::size_t block, std::size_t first, std::size_t last) {
+    const std::size_t row = block * block_rows;
+    const std::size_t rows = rows_ - row;
+    low_rows_ = rows < 16 ? first_rows(rows) : all_rows;
+    high_rows_ = rows < 16 ? 0 : rows < 32 ? first_rows(rows - 16) : all_rows;
+    scaling_.begin(block);
+    sums_ = sums;
+    to_ = y_ + first * y_stride_ + row;
+    token_ = first;
+    last_ = last;
+  }
+
+  /// Writes one token's, if any are left.
+  [[gnu::always_inline]] void write_some() {
+    if (token_ < last_) write_one();
+  }
+
+  void finish() {
+    while (token_ < last_) write_one();
+  }
+
+ private:
+  static constexpr std::uint16_t all_rows = 0xFFFF;
+  static std::uint16_t first_rows(std::size_t n) { return static_cast<std::uint16_t>((1U << n) - 1); }
+
+  [[gnu::always_inline]] void write_one() {
+    constexpr std::size_t tokens_ahead = 8;
+    prefetch_to_write(to_ + tokens_ahead * y_stride_);
+    prefetch_to_write(to_ + tokens_ahead * y_stride_ + 16);
+    __m512 low;
+    __m512 high;
+    scaling_.scale(token_, sums_, low, high);
+    write(to_, low_rows_, low);
+    write(to_ + 16, high_rows_, high);
+    sums_ += block_rows;
+    to_ += y_stride_;
+    ++token_;
+  }
+
+  [[gnu::always_inline]] static void write(float* to, std::uint16_t rows, __m512 products) {
+    if constexpr (Adds) products = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, to), products);
+    _mm512_mask_storeu_ps(to, rows, products);
+  }
+
+  Scaling scaling_;
+  float* y_;
+  std::size_t y_stride_;
+  std::size_t rows_;
+  const std::int32_t* sums_ = nullptr;
+  float* to_ = nullptr;
+  std::size_t token_ = 0;
+  std::size_t last_ = 0;
+  std::uint16_t low_rows_ = 0;
+  std::uint16_t high_rows_ = 0;
+};
+
+/// y = W x.
 struct ternary_product {
   using matrix = ternary_matrix;
   using tiles = ternary_tiles;
-
-  /// Products of token m with the rows from `row` on of W, from the sums of their codes; `half` says which 16
-  /// rows of a block they are.
-  [[gnu::always_inline]] static void store(const ternary_matrix& w, const activation_rows& x, std::size_t m,
-                                           std::size_t row, std::size_t half, __m512i sums, float* y,
-                                           std::size_t rows) {
-    static_cast<void>(row);
-    // Codes of the second half of a block were unpacked scaled by 4.
-    const __m512i codes = half == 0 ? sums : _mm512_srai_epi32(sums, 2);
-    scale_and_store(_mm512_sub_epi32(codes, _mm512_set1_epi32(x.row_sum()[m])),
-                    _mm512_set1_ps(x.row_scale()[m] * w.scale()), y, rows);
-  }
+  using writer = product_rows<ternary_scaling, false>;
+  static constexpr std::size_t matrices = 1;
 };
 
+/// y += W x.
+struct ternary_addition : ternary_product {
+  using writer = product_rows<ternary_scaling, true>;
+};
+
+/// y = relu(W0 x)^2 * (W1 x).
+struct gated_product : ternary_product {
+  using writer = product_rows<gated_scaling, false>;
+  static constexpr std::size_t matrices = 2;
+};
+
+/// y = W x with an int8 head.
 struct head_product {
   using matrix = head_matrix;
   using tiles = head_tiles;
-
-  [[gnu::always_inline]] static void store(const head_matrix& w, const activation_rows& x, std::size_t m,
-                                           std::size_t row, std::size_t, __m512i sums, float* y,
-                                           std::size_t rows) {
-    // The stored weights are 128 too large.
-    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x.row_sum()[m]), 7);
-    const __m512 scales =
-        _mm512_mul_ps(_mm512_set1_ps(x.row_scale()[m]), _mm512_loadu_ps(w.row_scales() + row));
-    scale_and_store(_mm512_sub_epi32(sums, excess), scales, y, rows);
-  }
+  using writer = product_rows<head_scaling, false>;
+  static constexpr std::size_t matrices = 1;
 };
 
 }  // namespace

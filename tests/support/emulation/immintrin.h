@@ -33,3 +33,17 @@ static inline simde__m512i emulated_srai_epi32(simde__m512i a, int count) {
   return simde__m512i_from_private(v);
 }
 #define _mm512_srai_epi32(a, count) emulated_srai_epi32(a, count)
+
+static inline void emulated_mask_storeu_ps(float* to, unsigned mask, simde__m512 a) {
+  const simde__m512_private from = simde__m512_to_private(a);
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i & 1U) != 0) to[i] = from.f32[i];
+}
+#define _mm512_mask_storeu_ps(to, mask, a) emulated_mask_storeu_ps(to, mask, a)
+
+static inline simde__m512 emulated_maskz_loadu_ps(unsigned mask, const float* from) {
+  simde__m512_private to;
+  for (int i = 0; i < 16; ++i) to.f32[i] = (mask >> i & 1U) != 0 ? from[i] : 0.0F;
+  return simde__m512_from_private(to);
+}
+#define _mm512_maskz_loadu_ps(mask, from) emulated_maskz_loadu_ps(mask, from)

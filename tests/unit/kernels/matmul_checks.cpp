@@ -181,6 +181,39 @@ void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_sha
                });
 }
 
+void check_fused_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape) {
+  if (!table.fuses(shape.tokens)) return;
+  ternary_case gate;
+  make(gate, shape, activations::random, table.layout(shape.tokens));
+  ternary_case up;
+  make(up, shape, activations::random, table.layout(shape.tokens));
+  // Other weights than the gate's, for the same activations.
+  up.weights = random_ternary(shape.rows, shape.cols, 77);
+  up.w = pack_ternary(up.weights, shape.rows, shape.cols, 0.53F);
+  guarded_output products(shape.tokens, shape.rows);
+  table.ternary_matmul(up.w, up.x, products.data(), products.stride(), {0, up.w.block_count()});
+  const std::size_t blocks = gate.w.block_count();
+  std::vector<float> gated(gate.expected.size());
+  for (std::size_t m = 0; m < shape.tokens; ++m)
+    for (std::size_t r = 0; r < shape.rows; ++r) {
+      const float positive = std::max(gate.expected[m * shape.rows + r], 0.0F);
+      gated[m * shape.rows + r] = positive * positive * products.data()[m * products.stride() + r];
+    }
+  check_splits(blocks, shape, gated, "gated " + to_string(shape),
+               [&](float* y, std::size_t y_stride, work_range range) {
+                 table.gated_matmul(gate.w, up.w, gate.x, y, y_stride, range);
+               });
+
+  // Twice added to the sentinels between which it lies.
+  std::vector<float> added(gate.expected.size());
+  for (std::size_t i = 0; i < added.size(); ++i) added[i] = sentinel + gate.expected[i] + gate.expected[i];
+  guarded_output sums(shape.tokens, shape.rows);
+  table.add_ternary_matmul(gate.w, gate.x, sums.data(), sums.stride(), {0, blocks});
+  for (std::size_t b = 0; b < blocks; ++b)
+    table.add_ternary_matmul(gate.w, gate.x, sums.data(), sums.stride(), {b, b + 1});
+  sums.check(added, "added " + to_string(shape));
+}
+
 void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind) {
   ternary_case c;
   make(c, shape, kind, kernels::activation_layout::rows);

@@ -36,6 +36,8 @@ kernels::ternary_matrix pack_ternary(std::span<const std::int8_t> weights, std::
 /// Each multiplies once with all blocks in one range and once with one range a block, `y` misaligned and
 /// surrounded by sentinels, and reports every wrong or overwritten element through Boost.Test.
 void check_ternary_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
+/// The products that a table adds to what is there, and those that it gates, where it does.
+void check_fused_matmul(const kernels::matmul_kernels& table, const matmul_shape& shape);
 void check_base3_matmul(kernels::base3_matmul multiply, const matmul_shape& shape, activations kind);
 void check_head_int8(const kernels::matmul_kernels& table, const matmul_shape& shape, activations kind);
 void check_head_f16(const kernels::matmul_kernels& table, const matmul_shape& shape);

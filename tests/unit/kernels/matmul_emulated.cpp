@@ -82,6 +82,12 @@ BOOST_AUTO_TEST_CASE(ternary_products_are_exact_for_extreme_activations) {
   });
 }
 
+BOOST_AUTO_TEST_CASE(products_are_added_and_gated_with_the_bits_of_separate_steps) {
+  for_each_emulated_table([](const matmul_kernels& table) {
+    for (const auto& shape : shapes()) bitnet::test::check_fused_matmul(table, shape);
+  });
+}
+
 BOOST_AUTO_TEST_CASE(base3_products_are_exact) {
   const auto multiply = bitnet::kernels::emulated_base3_matmul_avx512;
   for (const auto& shape : shapes())

@@ -41,6 +41,12 @@ BOOST_AUTO_TEST_CASE(ternary_products_are_exact_for_extreme_activations) {
   });
 }
 
+BOOST_AUTO_TEST_CASE(products_are_added_and_gated_with_the_bits_of_separate_steps) {
+  for_each_native_table([](const matmul_kernels& table) {
+    for (const auto& shape : bitnet::test::odd_shapes()) bitnet::test::check_fused_matmul(table, shape);
+  });
+}
+
 BOOST_AUTO_TEST_CASE(int8_heads_are_exact_for_odd_shapes_and_any_split) {
   for_each_native_table([](const matmul_kernels& table) {
     for (const auto& shape : bitnet::test::odd_shapes())
