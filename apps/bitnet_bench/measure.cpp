@@ -170,8 +170,8 @@ engine::result<measurement> measure(std::shared_ptr<const engine::model> model, 
   if (!loop) return tl::unexpected(loop.error());
   session s(*model, std::move(*loop));
 
-  const auto warm_up = std::min<std::size_t>(chosen.prompt_tokens, 16);
-  if (auto done = time_prompts(s, chosen, warm_up); !done) return tl::unexpected(done.error());
+  // All memory is touched once before it counts, as llama-bench does.
+  if (auto done = time_prompts(s, chosen, chosen.prompt_tokens); !done) return tl::unexpected(done.error());
   measurement result;
   for (std::size_t i = 0; i < chosen.repetitions; ++i) {
     auto before = profile;
