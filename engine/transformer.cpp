@@ -81,14 +81,30 @@ class forward_member {
 
   void run() {
     embed();
-    for (std::size_t layer = 0; layer < s_.weights.blocks.size(); ++layer) {
-      if (!run_layer(layer)) return;
+    const auto last = s_.weights.blocks.size() - 1;
+    for (std::size_t layer = 0; layer < last; ++layer) {
+      if (!store_keys(layer)) return;
+      finish_layer(layer);
     }
-    if (alone_) add_projected();
-    if (!s_.head.empty()) compute_logits();
+    if (!store_keys(last)) return;
+    // What the last layer computes beside keys and values, only tokens with logits need.
+    if (s_.wanted.empty()) return;
+    if (s_.all_wanted) return finish(last);
+    if (member_.index() == 0) s_.keep_wanted();
+    member_.barrier();
+    forward_member wanted(s_, member_);
+    if (wanted.alone_)
+      std::copy_n(s_.shared.residual.row(0), s_.shared.residual.cols(), wanted.tokens_.residual.row(0));
+    wanted.finish(last);
   }
 
  private:
+  void finish(std::size_t last) {
+    finish_layer(last);
+    if (alone_) add_projected();
+    compute_logits();
+  }
+
   /// Of a member: with fewer, unpacking weights for them costs more than fetching results of other members.
   static constexpr std::size_t tokens_worth_splitting = 128;
 
@@ -103,28 +119,45 @@ class forward_member {
     return {tiles.first * tile, std::min(tiles.last * tile, count)};
   }
 
-  /// x += attention(norm(x)); x += ffn(norm(x)). False when the pass was cancelled.
-  bool run_layer(std::size_t layer) {
+  /// A layer is x += attention(norm(x)); x += ffn(norm(x)). Up to its keys and values; false when the pass
+  /// was cancelled.
+  bool store_keys(std::size_t layer) {
+    if (member_.index() == 0) report_progress(layer);
     const auto& block = s_.weights.blocks[layer];
-    return s_.few ? run_layer(layer, block, s_.weights.decode_blocks[layer]) : run_layer(layer, block, block);
+    if (s_.few)
+      project_in(layer, block, s_.weights.decode_blocks[layer]);
+    else
+      project_in(layer, block, block);
+    rotate_and_store(layer);
+    barrier(operation::rope_and_store);
+    return !s_.cancelled;
   }
 
-  /// `linear` holds the linear weights: of the block itself, or of the copy for few tokens.
-  template <class Linear>
-  bool run_layer(std::size_t layer, const block_weights& block, const Linear& linear) {
-    using Matrix = decltype(Linear::attn_q);
-    if (member_.index() == 0) report_progress(layer);
+  /// The rest of it.
+  void finish_layer(std::size_t layer) {
+    const auto& block = s_.weights.blocks[layer];
+    if (s_.few)
+      finish_layer(layer, block, s_.weights.decode_blocks[layer]);
+    else
+      finish_layer(layer, block, block);
+  }
 
+  /// q, k, v = W norm(x). `linear` holds the linear weights: of the block itself, or of the copy for few
+  /// tokens.
+  template <class Linear>
+  void project_in(std::size_t layer, const block_weights& block, const Linear& linear) {
     // After the first layer, what the FFN before projected is still to be added.
     if (layer != 0 && alone_) add_projected();
     normalise(block.attn_norm, tokens_.block_input);
     tokens_done(operation::attention_norm);
-    multiply<Matrix>({{linear.attn_q, s_.q}, {linear.attn_k, s_.k}, {linear.attn_v, s_.v}},
-                     tokens_.block_input);
+    multiply<decltype(Linear::attn_q)>({{linear.attn_q, s_.q}, {linear.attn_k, s_.k}, {linear.attn_v, s_.v}},
+                                       tokens_.block_input);
     product_done(operation::qkv_matmul);
-    rotate_and_store(layer);
-    barrier(operation::rope_and_store);
-    if (s_.cancelled) return false;
+  }
+
+  template <class Linear>
+  void finish_layer(std::size_t layer, const block_weights& block, const Linear& linear) {
+    using Matrix = decltype(Linear::attn_q);
     attend(layer);
     expect<Matrix>({&linear.attn_output});
     barrier(operation::attention);
@@ -145,7 +178,6 @@ class forward_member {
     project(linear.ffn_down, tokens_.down_input);
     expect_layer<Linear>(layer + 1);
     product_done(operation::down_matmul);
-    return true;
   }
 
   void embed() {
@@ -397,17 +429,18 @@ class forward_member {
 
   void attend(std::size_t layer) {
     auto& list = s_.block_lists[member_.index()];
+    const auto& items = layer + 1 < s_.weights.blocks.size() ? s_.attention_items : s_.last_attention_items;
     for (;;) {
       const auto index = s_.next_item[layer].fetch_add(1, std::memory_order_relaxed);
-      if (index >= s_.attention_items.size()) return;
-      const auto& item = s_.attention_items[index];
+      if (index >= items.size()) return;
+      const auto& item = items[index];
       const auto& chunk = s_.chunks[item.chunk];
       const auto blocks =
           (item.position + item.queries + kernels::kv_block_tokens - 1) / kernels::kv_block_tokens;
       for (std::size_t b = 0; b < blocks; ++b) list[b] = s_.cache->data(chunk.blocks[b], layer);
       const kernels::attention_args args{.q = s_.q.row(item.row),
                                          .q_stride = s_.q.cols(),
-                                         .out = s_.attended.row(item.row),
+                                         .out = s_.attended.row(item.out_row),
                                          .out_stride = s_.attended.cols(),
                                          .kv_blocks = list.data(),
                                          .query_count = item.queries,
@@ -485,7 +518,7 @@ forward_status transformer::forward(std::span<const batch_chunk> chunks, kv_cach
   s.prepare(chunks);
   s.team.run([&s](kernels::team_member& member) { forward_member(s, member).run(); });
   if (s.cancelled) return forward_status::cancelled;
-  for (std::size_t r = 0; r < s.rows.size(); ++r) s.chunk_failed[s.rows[r].chunk] |= s.row_failed[r];
+  s.note_failures();
   if (s.profile != nullptr) ++s.profile->passes;
   progress.last_progress_ns.store(now_ns(), std::memory_order_relaxed);
   return forward_status::complete;

@@ -59,6 +59,8 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
   rows.reserve(most.rows);
   // Every chunk has at most one item that is not full, for each KV head.
   attention_items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
+  last_attention_items.reserve(attention_items.capacity());
+  wanted.reserve(most.rows);
   for (std::size_t i = 0; i < t.size(); ++i) {
     own.push_back(std::make_unique<token_buffers>(w.config, matmul, 1));
     normed.emplace_back(normed_together, longest_input(w.config));
@@ -69,31 +71,67 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
 void transformer::state::prepare(std::span<const batch_chunk> batch) {
   chunks = batch;
   rows.clear();
+  wanted.clear();
   head.clear();
   attention_items.clear();
+  last_attention_items.clear();
   for (std::uint32_t c = 0; c < batch.size(); ++c) {
     const auto& chunk = batch[c];
     const auto count = chunk.tokens.size();
-    for (std::size_t first = 0; first < count; first += queries_per_item) {
-      const auto queries = std::min(queries_per_item, count - first);
-      for (std::uint32_t kv_head = 0; kv_head < weights.config.kv_head_count; ++kv_head)
-        attention_items.push_back({c, kv_head, rows.size() + first, chunk.position + first, queries});
-    }
+    const auto without = count - std::min(chunk.logits, count);
+    add_attention(attention_items, c, rows.size(), rows.size(), chunk.position, count);
+    add_attention(last_attention_items, c, rows.size() + without, wanted.size(), chunk.position + without,
+                  count - without);
     for (std::size_t i = 0; i < count; ++i) {
-      if (i + chunk.logits >= count) head.add(rows.size(), chunk.candidates);
+      if (i >= without) {
+        head.add(wanted.size(), chunk.candidates);
+        wanted.push_back(rows.size());
+      }
       rows.push_back({chunk.tokens[i], c, chunk.position + i});
     }
     chunk_failed[c] = 0;
   }
-  // Long pieces first, so that the members finish together.
-  std::sort(attention_items.begin(), attention_items.end(),
-            [](const attention_item& a, const attention_item& b) { return a.cost() > b.cost(); });
+  for (auto* items : {&attention_items, &last_attention_items}) {
+    // Long pieces first, so that the members finish together.
+    std::sort(items->begin(), items->end(),
+              [](const attention_item& a, const attention_item& b) { return a.cost() > b.cost(); });
+  }
   for (auto& counter : next_item) counter.store(0, std::memory_order_relaxed);
-  std::fill_n(row_failed.begin(), rows.size(), std::uint8_t{0});
-  few = base3 != nullptr && rows.size() <= kernels::base3_max_tokens;
   cancelled = false;
-  if (rows.size() > 1) shared.resize(rows.size());
-  head.prepare(rows.size() == 1);
+  all_wanted = wanted.size() == rows.size();
+  resize(rows.size());
+  head.prepare(wanted.size() == 1);
+}
+
+void transformer::state::add_attention(std::vector<attention_item>& items, std::uint32_t chunk,
+                                       std::size_t row, std::size_t out_row, std::size_t position,
+                                       std::size_t queries) const {
+  for (std::size_t first = 0; first < queries; first += queries_per_item) {
+    const auto some = std::min(queries_per_item, queries - first);
+    for (std::uint32_t kv_head = 0; kv_head < weights.config.kv_head_count; ++kv_head)
+      items.push_back({chunk, kv_head, row + first, out_row + first, position + first, some});
+  }
+}
+
+void transformer::state::resize(std::size_t count) {
+  std::fill_n(row_failed.begin(), count, std::uint8_t{0});
+  few = base3 != nullptr && count <= kernels::base3_max_tokens;
+  if (count > 1) shared.resize(count);
+}
+
+void transformer::state::keep_wanted() {
+  note_failures();
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    rows[i] = rows[wanted[i]];
+    if (wanted[i] != i)
+      std::copy_n(shared.residual.row(wanted[i]), shared.residual.cols(), shared.residual.row(i));
+  }
+  rows.resize(wanted.size());
+  resize(rows.size());
+}
+
+void transformer::state::note_failures() noexcept {
+  for (std::size_t r = 0; r < rows.size(); ++r) chunk_failed[rows[r].chunk] |= row_failed[r];
 }
 
 }  // namespace bitnet::engine

@@ -42,6 +42,7 @@ struct attention_item {
   std::uint32_t chunk;
   std::uint32_t kv_head;
   std::size_t row;       ///< of the first query in the pass
+  std::size_t out_row;   ///< where its result goes; that of the next query follows
   std::size_t position;  ///< of the first query in the sequence
   std::size_t queries;
   std::size_t cost() const noexcept { return queries * (position + queries); }
@@ -52,6 +53,11 @@ struct transformer::state {
         forward_profile* p);
   /// Lays out the pass over `batch`.
   void prepare(std::span<const batch_chunk> batch);
+  /// What rows have failed so far, their chunks have.
+  void note_failures() noexcept;
+  /// In the last layer, when keys and values are stored: goes on with the tokens that want logits alone,
+  /// which are neither none nor all. By one member while the others wait.
+  void keep_wanted();
 
   const model_weights& weights;
   kernels::team& team;
@@ -67,13 +73,23 @@ struct transformer::state {
   kv_cache* cache = nullptr;
   struct progress* progress = nullptr;
   std::vector<batch_row> rows;
+  std::vector<std::size_t> wanted;  ///< the rows that want logits, ascending
+  bool all_wanted = false;          ///< all rows of the pass do
   std::vector<attention_item> attention_items;
-  std::vector<std::atomic<std::size_t>> next_item;  ///< a counter a layer: items are taken, not dealt out
+  std::vector<attention_item> last_attention_items;  ///< of the last layer: wanted rows alone
+  std::vector<std::atomic<std::size_t>> next_item;   ///< a counter a layer: items are taken, not dealt out
   std::vector<std::uint8_t> chunk_failed;
   std::vector<std::uint8_t> row_failed;
   bool few = false;        ///< the pass reads the decode copy
   bool cancelled = false;  ///< written by member 0 between barriers
 
+ private:
+  void add_attention(std::vector<attention_item>& items, std::uint32_t chunk, std::size_t row,
+                     std::size_t out_row, std::size_t position, std::size_t queries) const;
+  /// For this many rows from now on.
+  void resize(std::size_t count);
+
+ public:
   // Per-token buffers: one set shared by all members, and one row for each member.
   token_buffers shared;
   std::vector<std::unique_ptr<token_buffers>> own;

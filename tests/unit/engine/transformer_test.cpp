@@ -213,6 +213,52 @@ BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_the_rest_of_the_batch) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(logits_do_not_depend_on_which_other_tokens_want_some) {
+  const auto model = tests::random_model(tests::small_config());
+  const auto tokens = some_tokens(150, model->config().vocabulary_size);
+  const auto expected = runner(*model).run(tokens, {150});
+  const auto check_last = [&](runner& r, std::size_t first, std::size_t logits) {
+    const auto blocks = r.take_blocks(tokens.size());
+    const std::span<const token_id> all = tokens;
+    for (const auto& chunk : {batch_chunk{all.first(first), 0, blocks, 0},
+                              batch_chunk{all.subspan(first), first, blocks, logits}})
+      BOOST_REQUIRE(r.forward.forward({&chunk, 1}, r.cache, r.progress) == engine::forward_status::complete);
+    for (std::size_t i = 0; i < logits; ++i)
+      BOOST_TEST(same_bits(expected[tokens.size() - logits + i], r.forward.logits(i)), "logits " << i);
+  };
+  for (const auto isa : kernels::supported_instruction_sets()) {
+    for (const std::size_t threads : {1, 2, 3}) {
+      BOOST_TEST_CONTEXT(kernels::to_string(isa) << " " << threads << " threads") {
+        runner r(*model, threads, isa);
+        for (const std::size_t logits : {1, 2, 5, 17, 49, 50}) check_last(r, 100, logits);
+        check_last(r, 149, 1);
+        check_last(r, 1, 149);
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(numbers_that_are_none_are_seen_in_tokens_without_logits) {
+  const auto model = tests::random_model(tests::small_config());
+  const auto tokens = some_tokens(9, model->config().vocabulary_size);
+  for (const std::size_t threads : {1, 2}) {
+    runner r(*model, threads);
+    const auto good_blocks = r.take_blocks(9);
+    const auto bad_blocks = r.take_blocks(9);
+    auto* data = reinterpret_cast<std::uint16_t*>(r.cache.data(bad_blocks[0], 0));
+    const auto bytes = kernels::kv_block_bytes(model->config().kv_head_count, model->config().head_dim);
+    std::fill_n(data, bytes / sizeof(std::uint16_t), std::uint16_t{0x7FC0});
+    const auto all = std::span<const token_id>(tokens);
+    const batch_chunk prompt{all.first(7), 0, good_blocks, 0};
+    r.forward.forward({&prompt, 1}, r.cache, r.progress);
+    const std::array<batch_chunk, 2> both{batch_chunk{all.subspan(7), 7, bad_blocks, 0},
+                                          batch_chunk{all.subspan(7), 7, good_blocks, 1}};
+    r.forward.forward(both, r.cache, r.progress);
+    BOOST_TEST(r.forward.failed(0));
+    BOOST_TEST(!r.forward.failed(1));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_cancelled_pass_can_be_run_again) {
   const auto model = tests::random_model(tests::small_config());
   const auto tokens = some_tokens(70, model->config().vocabulary_size);
