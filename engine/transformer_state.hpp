@@ -83,13 +83,6 @@ struct transformer::state {
   bool few = false;        ///< the pass reads the decode copy
   bool cancelled = false;  ///< written by member 0 between barriers
 
- private:
-  void add_attention(std::vector<attention_item>& items, std::uint32_t chunk, std::size_t row,
-                     std::size_t out_row, std::size_t position, std::size_t queries) const;
-  /// For this many rows from now on.
-  void resize(std::size_t count);
-
- public:
   // Per-token buffers: one set shared by all members, and one row for each member.
   token_buffers shared;
   std::vector<std::unique_ptr<token_buffers>> own;
@@ -111,6 +104,12 @@ struct transformer::state {
   static constexpr std::size_t normed_together = 4;
   std::vector<token_matrix> normed;                        ///< [normed_together, longest input of a product]
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
+
+ private:
+  void add_attention(std::vector<attention_item>& items, std::uint32_t chunk, std::size_t row,
+                     std::size_t out_row, std::size_t position, std::size_t queries) const;
+  /// For this many rows from now on.
+  void resize(std::size_t count);
 };
 
 }  // namespace bitnet::engine
