@@ -74,9 +74,9 @@ class forward_member {
         config_(s.weights.config),
         alone_(s.rows.size() == 1),
         tokens_(alone_ ? *s.own[member.index()] : s.shared),
-        by_tokens_(s.rows.size() >= member.size() * tokens_worth_splitting && member.size() > 1),
+        by_tokens_(s.by_tokens),
         fuses_(s.matmul.fuses(s.rows.size())),
-        my_rows_(rows_of(member)),
+        my_rows_(s.rows_of(member.index())),
         lap_start_(now_ns()) {}
 
   void run() {
@@ -103,20 +103,6 @@ class forward_member {
     finish_layer(last);
     if (alone_) add_projected();
     compute_logits();
-  }
-
-  /// Of a member: with fewer, unpacking weights for them costs more than fetching results of other members.
-  static constexpr std::size_t tokens_worth_splitting = 128;
-
-  /// The tokens that are this member's in steps that go token by token.
-  kernels::work_range rows_of(const kernels::team_member& member) const noexcept {
-    const auto count = s_.rows.size();
-    if (alone_) return {0, 1};
-    if (!by_tokens_) return member.share(count);
-    // Whole tiles of the activations.
-    constexpr auto tile = kernels::activation_rows::tile_rows;
-    const auto tiles = member.share((count + tile - 1) / tile);
-    return {tiles.first * tile, std::min(tiles.last * tile, count)};
   }
 
   /// A layer is x += attention(norm(x)); x += ffn(norm(x)). Up to its keys and values; false when the pass
@@ -428,29 +414,37 @@ class forward_member {
   }
 
   void attend(std::size_t layer) {
-    auto& list = s_.block_lists[member_.index()];
-    const auto& items = layer + 1 < s_.weights.blocks.size() ? s_.attention_items : s_.last_attention_items;
-    for (;;) {
-      const auto index = s_.next_item[layer].fetch_add(1, std::memory_order_relaxed);
-      if (index >= items.size()) return;
-      const auto& item = items[index];
-      const auto& chunk = s_.chunks[item.chunk];
-      const auto blocks =
-          (item.position + item.queries + kernels::kv_block_tokens - 1) / kernels::kv_block_tokens;
-      for (std::size_t b = 0; b < blocks; ++b) list[b] = s_.cache->data(chunk.blocks[b], layer);
-      const kernels::attention_args args{.q = s_.q.row(item.row),
-                                         .q_stride = s_.q.cols(),
-                                         .out = s_.attended.row(item.out_row),
-                                         .out_stride = s_.attended.cols(),
-                                         .kv_blocks = list.data(),
-                                         .query_count = item.queries,
-                                         .position = item.position,
-                                         .heads = config_.head_count,
-                                         .kv_heads = config_.kv_head_count,
-                                         .head_dim = config_.head_dim,
-                                         .scale = s_.attention_scale};
-      s_.vector.attention(args, item.kv_head, item.kv_head + 1);
+    const auto& work = layer + 1 < s_.weights.blocks.size() ? s_.attention : s_.last_attention;
+    // Its own pieces first, then what others have not come to.
+    for (std::size_t i = 0; i < member_.size(); ++i) {
+      const auto owner = (member_.index() + i) % member_.size();
+      auto& taken = s_.taken_items[layer * member_.size() + owner];
+      for (;;) {
+        const auto index = work.first[owner] + taken.fetch_add(1, std::memory_order_relaxed);
+        if (index >= work.first[owner + 1]) break;
+        attend(layer, work.items[index]);
+      }
     }
+  }
+
+  void attend(std::size_t layer, const attention_item& item) {
+    auto& list = s_.block_lists[member_.index()];
+    const auto& chunk = s_.chunks[item.chunk];
+    const auto blocks =
+        (item.position + item.queries + kernels::kv_block_tokens - 1) / kernels::kv_block_tokens;
+    for (std::size_t b = 0; b < blocks; ++b) list[b] = s_.cache->data(chunk.blocks[b], layer);
+    const kernels::attention_args args{.q = s_.q.row(item.row),
+                                       .q_stride = s_.q.cols(),
+                                       .out = s_.attended.row(item.out_row),
+                                       .out_stride = s_.attended.cols(),
+                                       .kv_blocks = list.data(),
+                                       .query_count = item.queries,
+                                       .position = item.position,
+                                       .heads = config_.head_count,
+                                       .kv_heads = config_.kv_head_count,
+                                       .head_dim = config_.head_dim,
+                                       .scale = s_.attention_scale};
+    s_.vector.attention(args, item.kv_head, item.kv_head + 1);
   }
 
   void compute_logits() {

@@ -44,7 +44,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
       profile(p),
       rope(w.config),
       attention_scale(1.0F / std::sqrt(static_cast<float>(w.config.head_dim))),
-      next_item(w.config.block_count),
+      taken_items(w.config.block_count * t.size()),
       chunk_failed(most.chunks),
       row_failed(most.rows),
       shared(w.config, matmul, most.rows),
@@ -58,8 +58,10 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
       up(most.rows, w.config.feed_forward_length) {
   rows.reserve(most.rows);
   // Every chunk has at most one item that is not full, for each KV head.
-  attention_items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
-  last_attention_items.reserve(attention_items.capacity());
+  for (auto* work : {&attention, &last_attention}) {
+    work->items.reserve((most.rows + most.chunks) * w.config.kv_head_count);
+    work->first.resize(t.size() + 1);
+  }
   wanted.reserve(most.rows);
   for (std::size_t i = 0; i < t.size(); ++i) {
     own.push_back(std::make_unique<token_buffers>(w.config, matmul, 1));
@@ -73,14 +75,14 @@ void transformer::state::prepare(std::span<const batch_chunk> batch) {
   rows.clear();
   wanted.clear();
   head.clear();
-  attention_items.clear();
-  last_attention_items.clear();
+  attention.items.clear();
+  last_attention.items.clear();
   for (std::uint32_t c = 0; c < batch.size(); ++c) {
     const auto& chunk = batch[c];
     const auto count = chunk.tokens.size();
     const auto without = count - std::min(chunk.logits, count);
-    add_attention(attention_items, c, rows.size(), rows.size(), chunk.position, count);
-    add_attention(last_attention_items, c, rows.size() + without, wanted.size(), chunk.position + without,
+    add_attention(attention, c, rows.size(), rows.size(), chunk.position, count);
+    add_attention(last_attention, c, rows.size() + without, wanted.size(), chunk.position + without,
                   count - without);
     for (std::size_t i = 0; i < count; ++i) {
       if (i >= without) {
@@ -91,31 +93,58 @@ void transformer::state::prepare(std::span<const batch_chunk> batch) {
     }
     chunk_failed[c] = 0;
   }
-  for (auto* items : {&attention_items, &last_attention_items}) {
-    // Long pieces first, so that the members finish together.
-    std::sort(items->begin(), items->end(),
-              [](const attention_item& a, const attention_item& b) { return a.cost() > b.cost(); });
-  }
-  for (auto& counter : next_item) counter.store(0, std::memory_order_relaxed);
+  deal(attention, rows.size());
+  deal(last_attention, wanted.size());
+  for (auto& counter : taken_items) counter.store(0, std::memory_order_relaxed);
   cancelled = false;
   all_wanted = wanted.size() == rows.size();
   resize(rows.size());
   head.prepare(wanted.size() == 1);
 }
 
-void transformer::state::add_attention(std::vector<attention_item>& items, std::uint32_t chunk,
-                                       std::size_t row, std::size_t out_row, std::size_t position,
-                                       std::size_t queries) const {
+void transformer::state::add_attention(attention_work& work, std::uint32_t chunk, std::size_t row,
+                                       std::size_t out_row, std::size_t position, std::size_t queries) const {
   for (std::size_t first = 0; first < queries; first += queries_per_item) {
     const auto some = std::min(queries_per_item, queries - first);
     for (std::uint32_t kv_head = 0; kv_head < weights.config.kv_head_count; ++kv_head)
-      items.push_back({chunk, kv_head, row + first, out_row + first, position + first, some});
+      work.items.push_back({chunk, kv_head, row + first, out_row + first, position + first, some});
   }
+}
+
+void transformer::state::deal(attention_work& work, std::size_t count) const {
+  // Queries and results of a member's own tokens are in its cache. A single token is everybody's.
+  const auto owner = [&](const attention_item& item) {
+    if (count <= 1) return item.kv_head % team.size();
+    std::size_t member = 0;
+    while (member + 1 < team.size() && item.out_row >= rows_of(member, count).last) ++member;
+    return member;
+  };
+  std::sort(work.items.begin(), work.items.end(), [&](const attention_item& a, const attention_item& b) {
+    const auto of_a = owner(a);
+    const auto of_b = owner(b);
+    return of_a != of_b ? of_a < of_b : a.cost() > b.cost();
+  });
+  std::size_t at = 0;
+  for (std::size_t member = 0; member < team.size(); ++member) {
+    work.first[member] = at;
+    while (at < work.items.size() && owner(work.items[at]) == member) ++at;
+  }
+  work.first.back() = at;
+}
+
+kernels::work_range transformer::state::rows_of(std::size_t member, std::size_t count) const noexcept {
+  if (count == 1) return {0, 1};
+  if (!splits_tokens(count)) return kernels::share_of(count, member, team.size());
+  // Whole tiles of the activations.
+  constexpr auto tile = kernels::activation_rows::tile_rows;
+  const auto tiles = kernels::share_of((count + tile - 1) / tile, member, team.size());
+  return {tiles.first * tile, std::min(tiles.last * tile, count)};
 }
 
 void transformer::state::resize(std::size_t count) {
   std::fill_n(row_failed.begin(), count, std::uint8_t{0});
   few = base3 != nullptr && count <= kernels::base3_max_tokens;
+  by_tokens = splits_tokens(count);
   if (count > 1) shared.resize(count);
 }
 

@@ -48,6 +48,13 @@ struct attention_item {
   std::size_t cost() const noexcept { return queries * (position + queries); }
 };
 
+/// All pieces of the attention of a layer: those of member 0's tokens, of member 1's and so on, each with the
+/// long ones first.
+struct attention_work {
+  std::vector<attention_item> items;
+  std::vector<std::size_t> first;  ///< of each member's pieces; behind them, how many there are
+};
+
 struct transformer::state {
   state(const model_weights& w, kernels::team& t, kernels::instruction_set isa, const limits& most,
         forward_profile* p);
@@ -58,6 +65,8 @@ struct transformer::state {
   /// In the last layer, when keys and values are stored: goes on with the tokens that want logits alone,
   /// which are neither none nor all. By one member while the others wait.
   void keep_wanted();
+  /// The tokens that are a member's in steps that go token by token.
+  kernels::work_range rows_of(std::size_t member) const noexcept { return rows_of(member, rows.size()); }
 
   const model_weights& weights;
   kernels::team& team;
@@ -75,12 +84,14 @@ struct transformer::state {
   std::vector<batch_row> rows;
   std::vector<std::size_t> wanted;  ///< the rows that want logits, ascending
   bool all_wanted = false;          ///< all rows of the pass do
-  std::vector<attention_item> attention_items;
-  std::vector<attention_item> last_attention_items;  ///< of the last layer: wanted rows alone
-  std::vector<std::atomic<std::size_t>> next_item;   ///< a counter a layer: items are taken, not dealt out
+  attention_work attention;
+  attention_work last_attention;  ///< of the last layer: wanted rows alone
+  /// [layers][members], how many of a member's pieces are taken: by itself, and by those who are through.
+  std::vector<std::atomic<std::size_t>> taken_items;
   std::vector<std::uint8_t> chunk_failed;
   std::vector<std::uint8_t> row_failed;
   bool few = false;        ///< the pass reads the decode copy
+  bool by_tokens = false;  ///< products are split over tokens, otherwise over rows of the weights
   bool cancelled = false;  ///< written by member 0 between barriers
 
   // Per-token buffers: one set shared by all members, and one row for each member.
@@ -106,8 +117,18 @@ struct transformer::state {
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
 
  private:
-  void add_attention(std::vector<attention_item>& items, std::uint32_t chunk, std::size_t row,
-                     std::size_t out_row, std::size_t position, std::size_t queries) const;
+  /// Of a member: with fewer, unpacking weights for them costs more than fetching results of other members.
+  static constexpr std::size_t tokens_worth_splitting = 128;
+
+  bool splits_tokens(std::size_t count) const noexcept {
+    return team.size() > 1 && count >= team.size() * tokens_worth_splitting;
+  }
+  /// In a pass of `count` tokens.
+  kernels::work_range rows_of(std::size_t member, std::size_t count) const noexcept;
+  void add_attention(attention_work& work, std::uint32_t chunk, std::size_t row, std::size_t out_row,
+                     std::size_t position, std::size_t queries) const;
+  /// Puts pieces with so many results in order.
+  void deal(attention_work& work, std::size_t count) const;
   /// For this many rows from now on.
   void resize(std::size_t count);
 };

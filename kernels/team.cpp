@@ -53,11 +53,11 @@ std::size_t usable_cpu_count() {
   return std::max<std::size_t>(1, count);
 }
 
-work_range team_member::share(std::size_t n) const noexcept {
-  const std::size_t each = n / size_;
-  const std::size_t larger = n % size_;  // that many members take one more
-  const std::size_t first = index_ * each + std::min(index_, larger);
-  return {first, first + each + (index_ < larger ? 1 : 0)};
+work_range share_of(std::size_t n, std::size_t index, std::size_t size) noexcept {
+  const std::size_t each = n / size;
+  const std::size_t larger = n % size;  // that many members take one more
+  const std::size_t first = index * each + std::min(index, larger);
+  return {first, first + each + (index < larger ? 1 : 0)};
 }
 
 void team_member::barrier() noexcept {

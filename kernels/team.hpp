@@ -12,6 +12,9 @@ namespace bitnet::kernels {
 
 class team;
 
+/// The share of [0, n) of one of `size` members: contiguous, sizes differ by at most one.
+work_range share_of(std::size_t n, std::size_t index, std::size_t size) noexcept;
+
 /// What a thread of a team sees inside `team::run`.
 class team_member {
  public:
@@ -19,8 +22,8 @@ class team_member {
   std::size_t index() const noexcept { return index_; }
   std::size_t size() const noexcept { return size_; }
 
-  /// This member's share of [0, n): contiguous, sizes differ by at most one.
-  work_range share(std::size_t n) const noexcept;
+  /// This member's share of [0, n).
+  work_range share(std::size_t n) const noexcept { return share_of(n, index_, size_); }
 
   /// Returns when every member has arrived; what they wrote before is visible after. Spins for at most 50 us,
   /// then sleeps. All members must call it equally often.
