@@ -27,45 +27,11 @@ struct product {
 
 }  // namespace
 
-const char* to_string(operation op) noexcept {
-  switch (op) {
-    case operation::embedding:
-      return "embedding";
-    case operation::attention_norm:
-      return "attention_norm";
-    case operation::qkv_matmul:
-      return "qkv_matmul";
-    case operation::rope_and_store:
-      return "rope_and_store";
-    case operation::attention:
-      return "attention";
-    case operation::attention_sub_norm:
-      return "attention_sub_norm";
-    case operation::output_matmul:
-      return "output_matmul";
-    case operation::ffn_norm:
-      return "ffn_norm";
-    case operation::gate_up_matmul:
-      return "gate_up_matmul";
-    case operation::ffn_sub_norm:
-      return "ffn_sub_norm";
-    case operation::down_matmul:
-      return "down_matmul";
-    case operation::output_norm:
-      return "output_norm";
-    case operation::head_matmul:
-      return "head_matmul";
-    case operation::head_candidates:
-      return "head_candidates";
-  }
-  return "unknown";
-}
-
 /// One member's part in a pass. Steps that go token by token are split over the tokens; with a single token
 /// each member does them all on buffers of its own, which is cheaper than a barrier. Products are split over
 /// tokens where there are enough for everybody, so that what a member computes stays in its cache and it
 /// waits for the others only around attention; otherwise over row blocks. Attention is split over (chunk,
-/// queries, KV head).
+/// queries, KV head), to each member those of its own tokens first.
 class forward_member {
  public:
   forward_member(transformer::state& s, kernels::team_member& member)

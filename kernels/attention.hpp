@@ -138,22 +138,21 @@ void begin_rows(const attention_rows& rows, std::size_t head_dim) noexcept {
   return length - start < kv_block_tokens ? length - start : kv_block_tokens;
 }
 
-/// Turns scores[count][64] into weights e^(score - maximum), rounded to bfloat16: sink(row, panel, weights)
-/// for all 64 of each row. factor[16] rescales what was summed before.
-template <class V, class Sink>
-void weigh(const attention_rows& rows, std::size_t start, const float* scores, float* factor,
-           Sink sink) noexcept {
+/// Turns scores[count][64] into weights e^(score - maximum), rounded to bfloat16. factor[16] rescales what
+/// was summed before.
+template <class V>
+void weigh(const attention_rows& rows, std::size_t start, float* scores, float* factor) noexcept {
   using f32 = typename V::f32;
   const f32 minus_infinity = V::set1(-__builtin_inff());
   float block_sum[V::lanes] = {};
   const f32 previous = V::load(rows.maximum);
   for (std::size_t r = 0; r < rows.count; ++r) {
     const std::size_t seen = visible_in_block(rows.length[r], start);
+    float* const row = scores + r * kv_block_tokens;
     if (seen == 0) {
-      for (std::size_t n = 0; n < key_panels; ++n) sink(r, n, V::set1(0.0F));
+      for (std::size_t i = 0; i < kv_block_tokens; i += V::lanes) V::store(row + i, V::set1(0.0F));
       continue;
     }
-    const float* const row = scores + r * kv_block_tokens;
     f32 s[key_panels];
     for (std::size_t n = 0; n < key_panels; ++n) {
       const std::size_t before = n * panel_width;
@@ -170,7 +169,7 @@ void weigh(const attention_rows& rows, std::size_t start, const float* scores, f
     f32 total = V::set1(0.0F);
     for (std::size_t n = 0; n < key_panels; ++n) {
       const f32 e = V::round_to_bfloat16(exponential<V>(V::sub(s[n], shift)));
-      sink(r, n, e);
+      V::store(row + n * panel_width, e);
       total = V::add(total, e);
     }
     block_sum[r] = V::reduce_add(total);
@@ -312,9 +311,7 @@ template <class V>
       if (seen(tile) == 0) continue;
       float* const weights = group.weights + t * tile_weights;
       float factor[V::lanes];
-      weigh<V>(tile, start, weights, factor, [&](std::size_t r, std::size_t n, typename V::f32 e) {
-        V::store(weights + r * kv_block_tokens + n * panel_width, e);
-      });
+      weigh<V>(tile, start, weights, factor);
       with_row_count<V>(tile.count, [&](auto rows) {
         value_rows<V, decltype(rows)::value>(values, value_panels(a.head_dim), weights, factor, seen(tile),
                                              tile.out);

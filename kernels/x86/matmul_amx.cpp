@@ -190,10 +190,8 @@ class multiplication {
     b_tiles b1 = tiles1;
     writer out0 = out_[0];
     writer out1 = out_[1];
-    const std::int8_t* a = x_.step(0, 0);
-    const auto step = [&](auto at) BITNET_ALWAYS_INLINE {
+    const auto step = [&](auto at, const std::int8_t* a) BITNET_ALWAYS_INLINE {
       constexpr std::size_t s = decltype(at)::value;
-      writes_done();
       _tile_loadd(4, a + s * tile_bytes, 64);
       // With one tile load for four products, it pays.
       for (std::size_t line = 0; line < tile_bytes; line += 64) prefetch(a + (s + 2) * tile_bytes + line);
@@ -212,22 +210,7 @@ class multiplication {
       b1.template prepare<s>(4, 4);
       out1.write_some();
     };
-    std::size_t s = 0;
-    for (; s + period_steps <= steps_; s += period_steps) {
-      step(slot<0>());
-      step(slot<1>());
-      step(slot<2>());
-      step(slot<3>());
-      b0.template advance<period_steps>();
-      b1.template advance<period_steps>();
-      a += period_steps * tile_bytes;
-    }
-    for (; s < steps_; ++s) {
-      step(slot<0>());
-      b0.template advance<1>();
-      b1.template advance<1>();
-      a += tile_bytes;
-    }
+    for_each_step(x_.step(0, 0), step, b0, b1);
     out0.finish();
     out1.finish();
     tiles0 = b0;
@@ -258,18 +241,12 @@ class multiplication {
     _tile_stored(1, sums_.row(0, 0) + 16, sum_rows::stride);
   }
 
-  /// step(slot, A tile of the period's first step, B tiles) for all steps of a visit. Between them what the
-  /// visit before has summed is written.
-  template <typename Step>
-  [[gnu::always_inline]] void for_each_step(const visit& v, b_tiles& tiles, Step step) {
-    // Copies, that the loop can keep in registers.
-    b_tiles b = tiles;
-    writer out = out_[0];
-    const std::int8_t* a = x_.step(v.first_tile * tile_tokens, 0);
+  /// step(slot, A tile of the period's first step) for all steps of visits whose B tiles `b` are.
+  template <typename Step, typename... Tiles>
+  [[gnu::always_inline]] void for_each_step(const std::int8_t* a, Step step, Tiles&... b) {
     const auto one = [&](auto at) BITNET_ALWAYS_INLINE {
       writes_done();
-      step(at, a, b);
-      out.write_some();
+      step(at, a);
     };
     std::size_t s = 0;
     for (; s + period_steps <= steps_; s += period_steps) {
@@ -277,14 +254,28 @@ class multiplication {
       one(slot<1>());
       one(slot<2>());
       one(slot<3>());
-      b.template advance<period_steps>();
+      (b.template advance<period_steps>(), ...);
       a += period_steps * tile_bytes;
     }
     for (; s < steps_; ++s) {
       one(slot<0>());
-      b.template advance<1>();
+      (b.template advance<1>(), ...);
       a += tile_bytes;
     }
+  }
+
+  /// The same for one visit: step(slot, A tile, B tiles); between the steps, what the visit before has summed
+  /// is written.
+  template <typename Step>
+  [[gnu::always_inline]] void for_each_step(const visit& v, b_tiles& tiles, Step step) {
+    // Copies, that the loop can keep in registers.
+    b_tiles b = tiles;
+    writer out = out_[0];
+    const auto step_and_write = [&](auto at, const std::int8_t* a) BITNET_ALWAYS_INLINE {
+      step(at, a, b);
+      out.write_some();
+    };
+    for_each_step(x_.step(v.first_tile * tile_tokens, 0), step_and_write, b);
     out.finish();
     tiles = b;
     out_[0] = out;

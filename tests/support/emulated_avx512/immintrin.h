@@ -1,15 +1,15 @@
-// Stands in for the compiler's header where the AVX-512 kernels are built for a CPU without AVX-512: SIMDe
-// computes their intrinsics with AVX2, so that their arithmetic is tested everywhere. Only the include path
-// of those test targets has this folder.
+// Stands in for the compiler's header where the AVX-512 kernels are built for a CPU without AVX-512: SIMDe computes
+// their intrinsics with AVX2, so that their arithmetic is tested everywhere. Only the include path of those test
+// targets has this folder.
 #pragma once
 #pragma GCC system_header  // for #include_next
 
 #include_next <immintrin.h>
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
-#include "tests/support/emulation/amx_tiles.hpp"
-
 #include <simde/x86/avx512.h>
+
+#include "tests/support/emulation/amx_tiles.hpp"
 
 // What SIMDe 0.7.4 lacks.
 

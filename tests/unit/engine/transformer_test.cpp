@@ -41,6 +41,14 @@ struct runner {
     return blocks;
   }
 
+  /// Keys and values of a block go bad: NaN, as bfloat16, in every place.
+  void spoil(engine::kv_block_id block, std::size_t layer) {
+    const auto& config = model.config();
+    std::fill_n(reinterpret_cast<std::uint16_t*>(cache.data(block, layer)),
+                kernels::kv_block_bytes(config.kv_head_count, config.head_dim) / sizeof(std::uint16_t),
+                std::uint16_t{0x7FC0});
+  }
+
   /// The logits of all tokens of a sequence, computed in pieces of the given sizes (the last one repeats).
   std::vector<std::vector<float>> run(const std::vector<token_id>& tokens,
                                       const std::vector<std::size_t>& pieces) {
@@ -245,9 +253,7 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_none_are_seen_in_tokens_without_logits) {
     runner r(*model, threads);
     const auto good_blocks = r.take_blocks(9);
     const auto bad_blocks = r.take_blocks(9);
-    auto* data = reinterpret_cast<std::uint16_t*>(r.cache.data(bad_blocks[0], 0));
-    const auto bytes = kernels::kv_block_bytes(model->config().kv_head_count, model->config().head_dim);
-    std::fill_n(data, bytes / sizeof(std::uint16_t), std::uint16_t{0x7FC0});
+    r.spoil(bad_blocks[0], 0);
     const auto all = std::span<const token_id>(tokens);
     const batch_chunk prompt{all.first(7), 0, good_blocks, 0};
     r.forward.forward({&prompt, 1}, r.cache, r.progress);
@@ -289,12 +295,7 @@ BOOST_AUTO_TEST_CASE(numbers_that_are_none_fail_their_own_chunk_only) {
   const auto expected = r.run(good, {9});
   const auto good_blocks = r.take_blocks(9);
   const auto bad_blocks = r.take_blocks(9);
-  // A cached key or value of the second sequence went bad: NaN as binary16, in every layer and place.
-  for (std::size_t layer = 0; layer < model->config().block_count; ++layer) {
-    auto* data = reinterpret_cast<std::uint16_t*>(r.cache.data(bad_blocks[0], layer));
-    const auto bytes = kernels::kv_block_bytes(model->config().kv_head_count, model->config().head_dim);
-    std::fill_n(data, bytes / sizeof(std::uint16_t), std::uint16_t{0x7E00});
-  }
+  for (std::size_t layer = 0; layer < model->config().block_count; ++layer) r.spoil(bad_blocks[0], layer);
   const auto all = std::span<const token_id>(good);
   const batch_chunk prompt{all.first(8), 0, good_blocks, 0};
   r.forward.forward({&prompt, 1}, r.cache, r.progress);
