@@ -75,16 +75,15 @@ void score_rows(const std::uint16_t* keys, const float* queries, std::size_t hea
 
 /// out[R][256] of N panels: out * factor[r] + sum over the first `positions` positions of
 /// weights[r][position]
-/// * values.
+/// * values. `step_values`: numbers from a step of the values to the next.
 template <class V, std::size_t R, std::size_t N>
-void value_tile(const std::uint16_t* values, const float* weights, const float* factor, std::size_t positions,
-                float* out) noexcept {
-  constexpr std::size_t panel = kv_block_tokens * panel_width;
+void value_tile(const std::uint16_t* values, std::size_t step_values, const float* weights,
+                const float* factor, std::size_t positions, float* out) noexcept {
   alignas(64) float block[R][N][panel_width];
   const auto step = [&](std::size_t first, auto sink) {
     const std::size_t places = positions - first < dot_step ? positions - first : dot_step;
-    add_step<V, R, N>(weights + first, kv_block_tokens, 1, values + first * panel_width, panel,
-                      (places + 1) / 2, places % 2 != 0, sink);
+    add_step<V, R, N>(weights + first, kv_block_tokens, 1, values + first / dot_step * step_values,
+                      step_panel, (places + 1) / 2, places % 2 != 0, sink);
   };
   const auto finish = [&](std::size_t r, std::size_t n, typename V::f32 sum) {
     float* const at = out + r * attention_max_head_dim + n * panel_width;
@@ -104,12 +103,13 @@ template <class V, std::size_t R>
 void value_rows(const std::uint16_t* values, std::size_t panels, const float* weights, const float* factor,
                 std::size_t positions, float* out) noexcept {
   constexpr std::size_t N = tile_panels<V>(R);
+  const std::size_t step_values = panels * step_panel;
   std::size_t c = 0;
   for (; c + N <= panels; c += N)
-    value_tile<V, R, N>(values + c * kv_block_tokens * panel_width, weights, factor, positions,
+    value_tile<V, R, N>(values + c * step_panel, step_values, weights, factor, positions,
                         out + c * panel_width);
   for (; c < panels; ++c)
-    value_tile<V, R, 1>(values + c * kv_block_tokens * panel_width, weights, factor, positions,
+    value_tile<V, R, 1>(values + c * step_panel, step_values, weights, factor, positions,
                         out + c * panel_width);
 }
 

@@ -6,8 +6,9 @@ namespace bitnet::kernels {
 
 // KV block, all bfloat16, in panels 16 wide, and pairs side by side as TDPBF16PS wants its second operand:
 // for each KV head the keys, [4 panels of positions][pairs of dimensions][16 positions][2]; then for each KV
-// head the values, [panels of dimensions][32 pairs of positions][16 dimensions][2]. The keys' dimensions are
-// padded with zeros to whole steps, the values' to whole panels.
+// head the values, [2 steps of 32 positions][panels of dimensions][16 pairs of positions][16 dimensions][2].
+// So the first positions of a block are the beginning of either, and a short sequence reads no more. The
+// keys' dimensions are padded with zeros to whole steps, the values' to whole panels.
 
 inline constexpr std::size_t attention_max_head_dim = 256;
 inline constexpr std::size_t panel_width = 16;
@@ -16,6 +17,8 @@ inline constexpr std::size_t key_panels = kv_block_tokens / panel_width;
 /// Places that a dot product takes at a time, and pairs of them.
 inline constexpr std::size_t dot_step = 32;
 inline constexpr std::size_t step_pairs = dot_step / 2;
+/// Numbers of a panel of 16 columns in a step.
+inline constexpr std::size_t step_panel = dot_step * panel_width;
 
 /// Dimensions of a key as it is stored.
 [[maybe_unused]] static constexpr std::size_t key_dims(std::size_t head_dim) noexcept {
@@ -45,7 +48,8 @@ void store_kv(std::byte* kv_block, std::size_t slot, const float* k, const float
     auto* keys = const_cast<std::uint16_t*>(keys_of(kv_block, h, head_dim)) +
                  slot / panel_width * key_dims(head_dim) * panel_width + slot % panel_width * 2;
     auto* values = const_cast<std::uint16_t*>(values_of(kv_block, h, kv_heads, head_dim)) +
-                   slot / 2 * panel_width * 2 + slot % 2;
+                   slot / dot_step * value_panels(head_dim) * step_panel +
+                   slot % dot_step / 2 * panel_width * 2 + slot % 2;
     std::uint16_t rounded[panel_width];
     const auto round = [&](const float* x, std::size_t n) {
       V::store_bfloat16(rounded, n >= panel_width ? V::load(x) : load_first<V>(x, n, 0.0F));
@@ -57,7 +61,7 @@ void store_kv(std::byte* kv_block, std::size_t slot, const float* k, const float
     }
     for (std::size_t i = 0; i < head_dim; i += panel_width) {
       round(v + h * head_dim + i, head_dim - i);
-      for (std::size_t j = 0; j < panel_width; ++j) values[i * kv_block_tokens + 2 * j] = rounded[j];
+      for (std::size_t j = 0; j < panel_width; ++j) values[i / panel_width * step_panel + 2 * j] = rounded[j];
     }
   }
 }

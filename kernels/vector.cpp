@@ -18,10 +18,12 @@ void prefetch_kv(const std::byte* kv_block, std::size_t first, std::size_t last,
     const std::uint16_t* const keys =
         keys_of(kv_block, h, head_dim) + first / panel_width * dims * panel_width;
     for (std::size_t i = 0; i < dims / 2; ++i) __builtin_prefetch(keys + i * pair, 1);
-    const std::uint16_t* const values = values_of(kv_block, h, kv_heads, head_dim);
+    // A panel of keys is half of a step of values.
+    const std::uint16_t* const values =
+        values_of(kv_block, h, kv_heads, head_dim) + first / dot_step * value_panels(head_dim) * step_panel;
     for (std::size_t c = 0; c < value_panels(head_dim); ++c)
-      for (std::size_t p = first / 2; p <= (last - 1) / 2; ++p)
-        __builtin_prefetch(values + (c * kv_block_tokens / 2 + p) * pair, 1);
+      for (std::size_t p = first % dot_step / 2; p <= (last - 1) % dot_step / 2; ++p)
+        __builtin_prefetch(values + c * step_panel + p * pair, 1);
   }
 }
 

@@ -192,19 +192,20 @@ __global__ void __launch_bounds__(attention_threads) weigh_values(attention_args
     }
     __syncthreads();
     if (sums_values) {
-      const std::uint32_t* const values =
-          pairs_at(kv_of(a, tile, block), value_offset(tile.kv_head, column, 0, a.qkv.kv_heads, dim));
       // Positions that a row does not see weigh zero; those that no row sees may hold anything.
       const int most = visible(tile, last_query, start);
       float block_sums[rows] = {};
       constexpr int step = static_cast<int>(kv_step);
       for (int j = 0; j < most; j += step) {
         const int end = min(most, j + step);
+        const std::uint32_t* const values =
+            pairs_at(kv_of(a, tile, block),
+                     value_offset(tile.kv_head, column, static_cast<std::size_t>(j), a.qkv.kv_heads, dim));
         float even[rows] = {};
         float odd[rows] = {};
 #pragma unroll 4
         for (int k = j; k < end; k += 2) {
-          const std::uint32_t pair = values[k / 2 * kv_panel];
+          const std::uint32_t pair = values[(k - j) / 2 * kv_panel];
           const float odd_value = k + 1 < end ? odd_bfloat16(pair) : 0.0F;
 #pragma unroll
           for (int n = 0; n < rows; ++n) {

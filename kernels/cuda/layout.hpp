@@ -52,8 +52,8 @@ constexpr std::size_t int8_place_of(std::size_t row, std::size_t col, std::size_
 }
 
 /// KV blocks are laid out as on the CPU (kernels/kv_block.hpp): bfloat16, 64 positions; keys in panels of 16
-/// positions with pairs of dimensions side by side, values in panels of 16 dimensions with pairs of positions
-/// side by side. Offsets count numbers from the start of a layer's part.
+/// positions with pairs of dimensions side by side, values in steps of 32 positions and those in panels of 16
+/// dimensions with pairs of positions side by side. Offsets count numbers from the start of a layer's part.
 inline constexpr std::size_t kv_positions = 64;
 inline constexpr std::size_t kv_panel = 16;
 /// Places of a dot product's step; the dimensions of keys are padded to whole steps.
@@ -67,8 +67,10 @@ constexpr std::size_t key_offset(std::size_t head, std::size_t dim, std::size_t 
 }
 constexpr std::size_t value_offset(std::size_t head, std::size_t dim, std::size_t slot, std::size_t kv_heads,
                                    std::size_t head_dim) noexcept {
-  return (kv_heads * round_up(head_dim, kv_step) + head * round_up(head_dim, kv_panel)) * kv_positions +
-         dim / kv_panel * kv_positions * kv_panel + slot / 2 * 2 * kv_panel + dim % kv_panel * 2 + slot % 2;
+  const std::size_t dims = round_up(head_dim, kv_panel);
+  return (kv_heads * round_up(head_dim, kv_step) + head * dims) * kv_positions +
+         slot / kv_step * dims * kv_step + dim / kv_panel * kv_step * kv_panel +
+         slot % kv_step / 2 * 2 * kv_panel + dim % kv_panel * 2 + slot % 2;
 }
 
 }  // namespace bitnet::kernels::cuda

@@ -21,6 +21,7 @@ constexpr std::size_t block_steps = kv_block_tokens / dot_step;
 constexpr std::size_t row_bytes = 64;
 /// Numbers (bfloat16) of a tile.
 constexpr std::size_t tile_numbers = tile_rows * dot_step;
+static_assert(tile_numbers == step_panel);
 
 /// The query rows of one KV head that walk the blocks together, so that a block stays in the caches for all
 /// of them. On the stack, as the kernels do not allocate: 220 KiB. While one tile's products are worked on,
@@ -39,8 +40,8 @@ struct tile_group {
   alignas(64) float factor[most_tiles][tile_rows];
   alignas(64) float scores[2][tile_rows * kv_block_tokens];
   alignas(64) float value_sums[2][tile_rows * attention_max_head_dim];
-  /// The values of a block that is not full, followed by zeros.
-  alignas(64) std::uint16_t values[attention_max_head_dim * kv_block_tokens];
+  /// The values of a step that is not full, followed by zeros.
+  alignas(64) std::uint16_t values[attention_max_head_dim * dot_step];
   std::size_t length[rows];
 };
 
@@ -76,29 +77,31 @@ void begin_group(tile_group& group, const attention_args& a, std::size_t kv_head
   }
 }
 
-/// The rows of a tile, [steps][16][32], times 1, 2 or 4 panels of columns, `panel` numbers apart, into the 16
-/// columns each of `out`, whose rows are `stride` floats apart.
-template <std::size_t Panels>
-inline void multiply_panels(const std::uint16_t (*left)[tile_rows][dot_step], const std::uint16_t* right,
-                            std::size_t panel, std::size_t steps, float* out, std::size_t stride) noexcept {
+/// The rows of a tile, [steps][16][32], times 1, 2 or 4 panels of columns into the 16 columns each of `out`,
+/// whose rows are `stride` floats apart. right(s): step s of the first panel; panels are `panel` numbers
+/// apart.
+template <std::size_t Panels, typename Right>
+inline void multiply_panels(const std::uint16_t (*left)[tile_rows][dot_step], Right right, std::size_t panel,
+                            std::size_t steps, float* out, std::size_t stride) noexcept {
   _tile_zero(0);
   if constexpr (Panels > 1) _tile_zero(1);
   if constexpr (Panels > 2) {
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (std::size_t s = 0; s < steps; ++s, right += tile_numbers) {
+  for (std::size_t s = 0; s < steps; ++s) {
+    const std::uint16_t* const columns = right(s);
     _tile_loadd(4, left[s], row_bytes);
-    _tile_loadd(5, right, row_bytes);
+    _tile_loadd(5, columns, row_bytes);
     _tile_dpbf16ps(0, 4, 5);
     if constexpr (Panels > 1) {
-      _tile_loadd(6, right + panel, row_bytes);
+      _tile_loadd(6, columns + panel, row_bytes);
       _tile_dpbf16ps(1, 4, 6);
     }
     if constexpr (Panels > 2) {
-      _tile_loadd(7, right + 2 * panel, row_bytes);
+      _tile_loadd(7, columns + 2 * panel, row_bytes);
       _tile_dpbf16ps(2, 4, 7);
-      _tile_loadd(5, right + 3 * panel, row_bytes);
+      _tile_loadd(5, columns + 3 * panel, row_bytes);
       _tile_dpbf16ps(3, 4, 5);
     }
   }
@@ -120,29 +123,35 @@ inline void memory_changed() noexcept {
 inline void score_tiles(const std::uint16_t (*queries)[tile_rows][dot_step], const std::uint16_t* keys,
                         std::size_t steps, std::size_t seen, float* scores) noexcept {
   const std::size_t panel = steps * tile_numbers;
+  const auto key_step = [keys](std::size_t s) { return keys + s * tile_numbers; };
   memory_changed();
   if (seen > 2 * panel_width)
-    multiply_panels<4>(queries, keys, panel, steps, scores, kv_block_tokens);
+    multiply_panels<4>(queries, key_step, panel, steps, scores, kv_block_tokens);
   else if (seen > panel_width)
-    multiply_panels<2>(queries, keys, panel, steps, scores, kv_block_tokens);
+    multiply_panels<2>(queries, key_step, panel, steps, scores, kv_block_tokens);
   else if (seen > 0)
-    multiply_panels<1>(queries, keys, panel, steps, scores, kv_block_tokens);
+    multiply_panels<1>(queries, key_step, panel, steps, scores, kv_block_tokens);
   memory_changed();
 }
 
+/// The values of a block, step by step: [panels][16 pairs of positions][16][2] each.
+struct value_steps {
+  const std::uint16_t* step[block_steps];
+};
+
 /// Weighted sums of the first `seen` positions of a block's values, [16][panels * 16].
-inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const std::uint16_t* values,
+inline void value_tiles(const std::uint16_t (*weights)[tile_rows][dot_step], const value_steps& values,
                         std::size_t panels, std::size_t seen, float* sums) noexcept {
-  constexpr std::size_t panel = kv_block_tokens * panel_width;
   const std::size_t steps = (seen + dot_step - 1) / dot_step;
   const std::size_t stride = panels * panel_width;
   if (steps == 0) return;
   memory_changed();
   std::size_t c = 0;
+  const auto value_step = [&](std::size_t s) { return values.step[s] + c * tile_numbers; };
   for (; c + 4 <= panels; c += 4)
-    multiply_panels<4>(weights, values + c * panel, panel, steps, sums + c * panel_width, stride);
+    multiply_panels<4>(weights, value_step, tile_numbers, steps, sums + c * panel_width, stride);
   for (; c < panels; ++c)
-    multiply_panels<1>(weights, values + c * panel, panel, steps, sums + c * panel_width, stride);
+    multiply_panels<1>(weights, value_step, tile_numbers, steps, sums + c * panel_width, stride);
   memory_changed();
 }
 
@@ -249,7 +258,7 @@ void score_block(tile_group& group, const attention_args& a, const std::uint16_t
   }
 }
 
-void add_values(tile_group& group, const attention_args& a, const std::uint16_t* values,
+void add_values(tile_group& group, const attention_args& a, const value_steps& values,
                 std::size_t start) noexcept {
   const std::size_t panels = value_panels(a.head_dim);
   const auto multiply = [&](std::size_t t) {
@@ -265,8 +274,11 @@ void add_values(tile_group& group, const attention_args& a, const std::uint16_t*
 
 /// Starts to read what the first `seen` positions need of `panels` panels of values, from memory perhaps.
 inline void prefetch_values(const std::uint16_t* values, std::size_t panels, std::size_t seen) noexcept {
-  for (std::size_t c = 0; c < panels; ++c)
-    for (std::size_t p = 0; p < seen; p += 2) prefetch(values + (c * kv_block_tokens + p) * panel_width);
+  for (std::size_t first = 0; first < seen; first += dot_step, values += panels * tile_numbers) {
+    const std::size_t places = seen - first < dot_step ? seen - first : dot_step;
+    for (std::size_t c = 0; c < panels; ++c)
+      for (std::size_t p = 0; p < places; p += 2) prefetch(values + c * tile_numbers + p * panel_width);
+  }
 }
 
 /// The same of keys; their panels are of positions.
@@ -275,21 +287,26 @@ inline void prefetch_keys(const std::uint16_t* keys, std::size_t dims, std::size
   for (std::size_t i = 0; i < panels * dims; i += 2) prefetch(keys + i * panel_width);
 }
 
-/// The first `seen` positions of a block's values with zeros after them: what is in the block there may not
-/// be numbers.
-const std::uint16_t* first_values(tile_group& group, const std::uint16_t* values, std::size_t panels,
-                                  std::size_t seen) noexcept {
-  constexpr std::size_t panel = kv_block_tokens * panel_width;
+/// The first `seen` positions of a block's values. A step that is not full is copied, with zeros after them:
+/// what is in the block there may not be numbers.
+value_steps first_values(tile_group& group, const std::uint16_t* values, std::size_t panels,
+                         std::size_t seen) noexcept {
+  value_steps result;
+  for (std::size_t s = 0; s < block_steps; ++s) result.step[s] = values + s * panels * tile_numbers;
+  const std::size_t places = seen % dot_step;
+  if (places == 0) return result;
+  const std::uint16_t*& last = result.step[seen / dot_step];
   const __m512i even = _mm512_set1_epi32(0xFFFF);
   for (std::size_t c = 0; c < panels; ++c)
-    for (std::size_t p = 0; p < kv_block_tokens / 2; ++p) {
-      const std::size_t at = c * panel + p * 2 * panel_width;
+    for (std::size_t p = 0; p < step_pairs; ++p) {
+      const std::size_t at = c * tile_numbers + p * 2 * panel_width;
       __m512i pair = _mm512_setzero_si512();
-      if (2 * p < seen) pair = _mm512_loadu_si512(values + at);
-      if (2 * p + 1 == seen) pair = _mm512_and_si512(pair, even);
+      if (2 * p < places) pair = _mm512_loadu_si512(last + at);
+      if (2 * p + 1 == places) pair = _mm512_and_si512(pair, even);
       _mm512_store_si512(group.values + at, pair);
     }
-  return group.values;
+  last = group.values;
+  return result;
 }
 
 [[gnu::noinline]] void attend_tiles(const attention_args& a, std::size_t kv_head, std::size_t first_row,
@@ -301,14 +318,13 @@ const std::uint16_t* first_values(tile_group& group, const std::uint16_t* values
   for (std::size_t start = 0; start < positions; start += kv_block_tokens) {
     const std::byte* const block = a.kv_blocks[start / kv_block_tokens];
     const std::size_t seen = visible_in_block(positions, start);
-    const std::uint16_t* values = values_of(block, kv_head, a.kv_heads, a.head_dim);
+    const std::uint16_t* const values = values_of(block, kv_head, a.kv_heads, a.head_dim);
     prefetch_values(values, panels, seen);
     score_block(group, a, keys_of(block, kv_head, a.head_dim), start);
     if (const std::size_t next = start + kv_block_tokens; next < positions)
       prefetch_keys(keys_of(a.kv_blocks[next / kv_block_tokens], kv_head, a.head_dim), key_dims(a.head_dim),
                     visible_in_block(positions, next));
-    if (seen < kv_block_tokens) values = first_values(group, values, panels, seen);
-    add_values(group, a, values, start);
+    add_values(group, a, first_values(group, values, panels, seen), start);
   }
   for (std::size_t t = 0; t < group.tiles; ++t)
     finish_rows<avx512_vector>(group.tile[t], a, kv_head, first_row + t * tile_rows);
