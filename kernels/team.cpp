@@ -22,6 +22,9 @@ namespace {
 /// Longer than the usual difference between two members' shares of an operator, shorter than what a sleep and
 /// a wake-up cost together.
 constexpr std::chrono::microseconds spin_time{50};
+/// After it, a member that waits longer lets others have its CPU, but comes back without being woken: where a
+/// host takes a CPU away for a moment, that is cheaper than a sleep.
+constexpr std::chrono::microseconds yield_time{250};
 
 void pause() noexcept {
 #if defined(__x86_64__)
@@ -80,6 +83,10 @@ void team_member::barrier() noexcept {
         pause();
       }
     } while (std::chrono::steady_clock::now() < deadline);
+    do {
+      std::this_thread::yield();
+      if (owner_.generation_.load(std::memory_order_acquire) != generation) return;
+    } while (std::chrono::steady_clock::now() < deadline + yield_time);
   }
   owner_.generation_.wait(generation, std::memory_order_acquire);
 }

@@ -26,7 +26,7 @@ class team_member {
   work_range share(std::size_t n) const noexcept { return share_of(n, index_, size_); }
 
   /// Returns when every member has arrived; what they wrote before is visible after. Spins for at most 50 us,
-  /// then sleeps. All members must call it equally often.
+  /// yields for at most 250 us, then sleeps. All members must call it equally often.
   void barrier() noexcept;
 
  private:
@@ -41,7 +41,7 @@ class team_member {
 /// A fixed number of threads that run one function together, with barriers inside: the caller of `run` and an
 /// OpenMP parallel region that lasts as long as the team. Runs are not regions of their own because between
 /// regions libgomp's threads spin for several milliseconds (and forever under OMP_WAIT_POLICY=active), each
-/// time, which only the environment at program start can change; parked at our barrier they sleep after 50
+/// time, which only the environment at program start can change; parked at our barrier they sleep after 300
 /// us, so that an idle team costs nothing and spinning does not take the CPUs from other processes.
 ///
 /// `run` may be called from any thread, by one at a time, and not from inside a run. Members must not throw.
