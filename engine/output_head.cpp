@@ -47,7 +47,7 @@ void output_head::add_inputs(inputs& in, std::size_t most_tokens) const {
   in.full.resize(most_tokens, width, matmul_.layout(most_tokens));
   if (candidates_ == 0) return;
   in.screened.resize(most_tokens, width);
-  in.folded.resize(most_tokens, width);
+  in.folded.resize(most_tokens, width, matmul_.layout(most_tokens));
 }
 
 void output_head::clear() noexcept {
@@ -76,7 +76,7 @@ void output_head::resize(inputs& in) const {
   in.full.resize(full_rows_.size(), width, matmul_.layout(full_rows_.size()));
   if (candidates_ == 0) return;
   in.screened.resize(screened_rows_.size(), width);
-  in.folded.resize(screened_rows_.size(), width);
+  in.folded.resize(screened_rows_.size(), width, matmul_.layout(screened_rows_.size()));
 }
 
 output_head::inputs& output_head::inputs_of(const kernels::team_member& member) noexcept {

@@ -155,8 +155,9 @@ const head_screen_kernels& head_screen_kernels_for(instruction_set isa) noexcept
     case instruction_set::avx_vnni:
       return avx_vnni_head_screen_kernels;
     case instruction_set::avx512_vnni:
-    case instruction_set::amx_int8:
       return avx512_head_screen_kernels;
+    case instruction_set::amx_int8:
+      return amx_head_screen_kernels;
 #else
     case instruction_set::avx2:
     case instruction_set::avx_vnni:

@@ -88,7 +88,8 @@ class head_screen {
 /// The products of one instruction set; all give the same numbers. None allocates, throws or blocks.
 struct head_screen_kernels {
   /// scores[m * stride + r] = sum over k of code[r][k] * x[m][k], for all rows m of x and the rows r of the
-  /// blocks. Precondition: x lies in rows. No alignment is needed.
+  /// blocks. Precondition: x lies in the layout that the table matmul_kernels of this instruction set wants.
+  /// No alignment is needed.
   void (*scores)(const head_screen& w, const activation_rows& x, std::int32_t* scores, std::size_t stride,
                  work_range blocks);
 

@@ -9,5 +9,6 @@ extern const head_screen_kernels scalar_head_screen_kernels;
 extern const head_screen_kernels avx2_head_screen_kernels;
 extern const head_screen_kernels avx_vnni_head_screen_kernels;
 extern const head_screen_kernels avx512_head_screen_kernels;
+extern const head_screen_kernels amx_head_screen_kernels;
 
 }  // namespace bitnet::kernels

@@ -8,9 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 
-// The two products of kernels/x86/matmul_amx.cpp: where their B tiles come from and what becomes of their
-// sums. For that unit alone, hence without linkage. What the loops over the steps of a visit use is small
-// enough to live in registers: a visit works on copies.
+// The operands of products on tiles: where their B tiles come from and what becomes of their sums. Included
+// by each unit that multiplies on tiles; everything has internal linkage on purpose (kernels/CMakeLists.txt).
+// What the loops over the steps of a visit use is small enough to live in registers: a visit works on copies.
 
 namespace bitnet::kernels {
 namespace {
@@ -76,31 +76,22 @@ class visits {
   visit at_;
 };
 
-/// Unpacks a chunk of a step of a ternary block into rows of its two B tiles: rows 0..15 of the block as
-/// codes 0..2, rows 16..31 as codes scaled by 4.
-[[gnu::always_inline]] inline void unpack_chunk(const std::uint8_t* chunk, std::uint8_t* tiles) {
-  const __m512i low_field = _mm512_set1_epi8(0x03);
-  const __m512i high_field = _mm512_set1_epi8(0x0C);
-  const __m512i x = _mm512_loadu_si512(chunk);
-  const __m512i z = _mm512_srli_epi16(x, 4);
-  _mm512_store_si512(tiles, _mm512_and_si512(x, low_field));
-  _mm512_store_si512(tiles + 64, _mm512_and_si512(z, low_field));
-  _mm512_store_si512(tiles + tile_bytes, _mm512_and_si512(x, high_field));
-  _mm512_store_si512(tiles + tile_bytes + 64, _mm512_and_si512(z, high_field));
-}
-
-/// B tiles of a ternary matrix: a ring of unpacked steps, one period long and filled three steps ahead, an
-/// eighth of a step at a time, so that the vector units work between the tile products. What is unpacked
-/// follows the same visits, three steps ahead of them.
-class ternary_tiles {
+/// B tiles of a packed matrix. `Codes` says how it is packed: `matrix` its type, `step_bytes` of 64 columns
+/// of a block, unpack(eighth, tiles) two rows of both tiles from an eighth of a step. A ring of unpacked
+/// steps, one period long and filled three steps ahead, an eighth of a step at a time, so that the vector
+/// units work between the tile products. What is unpacked follows the same visits, three steps ahead of them.
+template <typename Codes>
+class unpacked_tiles {
  public:
+  using matrix = typename Codes::matrix;
+
   /// 8 KB: a larger ring would be pushed out of the L1 cache.
   struct memory {
     alignas(4096) std::uint8_t ring[period_steps * 2 * tile_bytes];
   };
 
   /// `w`: the matrices of the visits.
-  ternary_tiles(const ternary_matrix* const* w, const visits& all, memory& m)
+  unpacked_tiles(const matrix* const* w, const visits& all, memory& m)
       : w_(w),
         steps_(w[0]->padded_cols() / step_cols),
         left_(steps_),
@@ -142,18 +133,20 @@ class ternary_tiles {
 
  private:
   static constexpr std::size_t ahead = period_steps - 1;
-  static constexpr std::size_t eighths = 8;  // chunks of 64 bytes
+  static constexpr std::size_t eighths = 8;
+  static constexpr std::size_t eighth_bytes = Codes::step_bytes / eighths;
   static constexpr std::size_t prefetch_ahead = 1536;
 
   [[gnu::always_inline]] void unpack_to(std::uint8_t* slot, std::size_t first, std::size_t count) {
-    for (std::size_t chunk = first; chunk < first + count; ++chunk) {
-      prefetch(from_ + chunk * 64 + prefetch_ahead);
-      unpack_chunk(from_ + chunk * 64, slot + chunk * 128);
+    for (std::size_t eighth = first; eighth < first + count; ++eighth) {
+      const std::uint8_t* const packed = from_ + eighth * eighth_bytes;
+      for (std::size_t at = 0; at < eighth_bytes; at += 64) prefetch(packed + at + prefetch_ahead);
+      Codes::unpack(packed, slot + eighth * 128);
     }
   }
 
   [[gnu::always_inline]] void next_source() {
-    from_ += eighths * 64;
+    from_ += Codes::step_bytes;
     if (--left_ == 0) next_visit();
   }
 
@@ -165,44 +158,12 @@ class ternary_tiles {
     left_ = steps_;
   }
 
-  const ternary_matrix* const* w_;
+  const matrix* const* w_;
   std::size_t steps_;
   std::size_t left_;          ///< steps of the visit that are not unpacked yet
   visits visits_;             ///< at the one that is being unpacked
   const std::uint8_t* from_;  ///< the step to unpack
   std::uint8_t* slots_[period_steps];
-};
-
-/// B tiles of an int8 head: stored as the tiles want them.
-class head_tiles {
- public:
-  struct memory {};
-
-  head_tiles(const head_matrix* const* w, const visits&, memory&) : w_(w[0]) {}
-
-  template <std::size_t S>
-  [[gnu::always_inline]] const std::uint8_t* tile(std::size_t half) const {
-    return packed_ + (2 * S + half) * tile_bytes;
-  }
-
-  template <std::size_t S>
-  [[gnu::always_inline]] void prepare(std::size_t first, std::size_t count) const {
-    constexpr std::size_t prefetch_ahead = 4 * tile_bytes;
-    constexpr std::size_t eighth = 2 * tile_bytes / 8;
-    const std::uint8_t* const from = packed_ + 2 * S * tile_bytes + first * eighth + prefetch_ahead;
-    for (std::size_t at = 0; at < count * eighth; at += 64) prefetch(from + at);
-  }
-
-  template <std::size_t Steps>
-  [[gnu::always_inline]] void advance() {
-    packed_ += Steps * 2 * tile_bytes;
-  }
-
-  void begin(const visit& v) { packed_ = w_->int8_block(v.block); }
-
- private:
-  const head_matrix* w_;
-  const std::uint8_t* packed_ = nullptr;
 };
 
 /// The sums of visits: a row a token, 32 rows of W. One of two: those of the second matrix, or of a second
@@ -218,94 +179,14 @@ struct sum_rows {
   alignas(4096) std::int32_t values[2 * second];
 };
 
-/// Products of a token with a ternary matrix from sums of codes: rows [0, 16) and [16, 32) of a block.
-[[gnu::always_inline]] inline void scale_ternary(const activation_rows& x, std::size_t m, float w_scale,
-                                                 const std::int32_t* sums, __m512& low, __m512& high) {
-  const __m512i row_sum = _mm512_set1_epi32(x.row_sum()[m]);
-  const __m512 factor = _mm512_set1_ps(x.row_scale()[m] * w_scale);
-  // Codes of the second half of a block were unpacked scaled by 4.
-  const __m512i high_codes = _mm512_srai_epi32(_mm512_load_si512(sums + 16), 2);
-  low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), row_sum)), factor);
-  high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(high_codes, row_sum)), factor);
-}
-
-class ternary_scaling {
- public:
-  ternary_scaling(const ternary_matrix* const* w, const activation_rows& x) : x_(x), scale_(w[0]->scale()) {}
-
-  void begin(std::size_t) {}
-
-  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
-                                    __m512& high) const {
-    scale_ternary(x_, m, scale_, sums, low, high);
-  }
-
- private:
-  activation_rows x_;
-  float scale_;
-};
-
-/// relu(products with the first matrix)^2 * products with the second.
-class gated_scaling {
- public:
-  gated_scaling(const ternary_matrix* const* w, const activation_rows& x)
-      : x_(x), gate_scale_(w[0]->scale()), up_scale_(w[1]->scale()) {}
-
-  void begin(std::size_t) {}
-
-  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
-                                    __m512& high) const {
-    __m512 up_low;
-    __m512 up_high;
-    scale_ternary(x_, m, gate_scale_, sums, low, high);
-    scale_ternary(x_, m, up_scale_, sums + sum_rows::second, up_low, up_high);
-    low = _mm512_mul_ps(squared_relu(low), up_low);
-    high = _mm512_mul_ps(squared_relu(high), up_high);
-  }
-
- private:
-  /// As vector_kernels::squared_relu_gate: NaN passes.
-  static __m512 squared_relu(__m512 v) {
-    const __m512 positive = _mm512_max_ps(_mm512_setzero_ps(), v);
-    return _mm512_mul_ps(positive, positive);
-  }
-
-  activation_rows x_;
-  float gate_scale_;
-  float up_scale_;
-};
-
-/// Products with an int8 head: one scale a row, and stored weights are 128 too large.
-class head_scaling {
- public:
-  head_scaling(const head_matrix* const* w, const activation_rows& x) : x_(x), w_(w[0]) {}
-
-  void begin(std::size_t block) {
-    low_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows);
-    high_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows + 16);
-  }
-
-  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
-                                    __m512& high) const {
-    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x_.row_sum()[m]), 7);
-    const __m512 factor = _mm512_set1_ps(x_.row_scale()[m]);
-    low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), excess)),
-                        _mm512_mul_ps(factor, low_scales_));
-    high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + 16), excess)),
-                         _mm512_mul_ps(factor, high_scales_));
-  }
-
- private:
-  activation_rows x_;
-  const head_matrix* w_;
-  __m512 low_scales_{};
-  __m512 high_scales_{};
-};
-
-/// Writes the products of a visit, or adds them, while the next one is computed.
-template <typename Scaling, bool Adds>
+/// Writes the products of a visit, or adds them, while the next one is computed. `Streams`: past the caches,
+/// for results that are so many that they would not stay there: a line that is written whole need not be read
+/// first.
+template <typename Scaling, bool Adds, bool Streams = false>
 class product_rows {
  public:
+  static constexpr bool streams = Streams;
+
   product_rows(const Scaling& scaling, float* y, std::size_t y_stride, std::size_t rows)
       : scaling_(scaling), y_(y), y_stride_(y_stride), rows_(rows) {}
 
@@ -337,8 +218,10 @@ class product_rows {
 
   [[gnu::always_inline]] void write_one() {
     constexpr std::size_t tokens_ahead = 8;
-    prefetch_to_write(to_ + tokens_ahead * y_stride_);
-    prefetch_to_write(to_ + tokens_ahead * y_stride_ + 16);
+    if constexpr (!Streams) {
+      prefetch_to_write(to_ + tokens_ahead * y_stride_);
+      prefetch_to_write(to_ + tokens_ahead * y_stride_ + 16);
+    }
     __m512 low;
     __m512 high;
     scaling_.scale(token_, sums_, low, high);
@@ -351,7 +234,10 @@ class product_rows {
 
   [[gnu::always_inline]] static void write(float* to, std::uint16_t rows, __m512 products) {
     if constexpr (Adds) products = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, to), products);
-    _mm512_mask_storeu_ps(to, rows, products);
+    if (Streams && rows == all_rows && reinterpret_cast<std::uintptr_t>(to) % 64 == 0)
+      _mm512_stream_ps(to, products);
+    else
+      _mm512_mask_storeu_ps(to, rows, products);
   }
 
   Scaling scaling_;
@@ -364,33 +250,6 @@ class product_rows {
   std::size_t last_ = 0;
   std::uint16_t low_rows_ = 0;
   std::uint16_t high_rows_ = 0;
-};
-
-/// y = W x.
-struct ternary_product {
-  using matrix = ternary_matrix;
-  using tiles = ternary_tiles;
-  using writer = product_rows<ternary_scaling, false>;
-  static constexpr std::size_t matrices = 1;
-};
-
-/// y += W x.
-struct ternary_addition : ternary_product {
-  using writer = product_rows<ternary_scaling, true>;
-};
-
-/// y = relu(W0 x)^2 * (W1 x).
-struct gated_product : ternary_product {
-  using writer = product_rows<gated_scaling, false>;
-  static constexpr std::size_t matrices = 2;
-};
-
-/// y = W x with an int8 head.
-struct head_product {
-  using matrix = head_matrix;
-  using tiles = head_tiles;
-  using writer = product_rows<head_scaling, false>;
-  static constexpr std::size_t matrices = 1;
 };
 
 }  // namespace

@@ -1,306 +1,175 @@
 #include "kernels/matmul_variants.hpp"
-#include "kernels/x86/amx_operands.hpp"
 #include "kernels/x86/avx2_operators.hpp"
 #include "kernels/x86/avx512_operators.hpp"
-
-#include <immintrin.h>
-
-#include <array>
-
-// Tiles: C (16 tokens x 16 rows of W, int32) += A (16 tokens x 64 columns, int8) . B (64 columns x 16 rows,
-// uint8 in the order [4 columns][row][column]). A comes from activations in tiles; B from the head as it is
-// stored, or from the ternary codes unpacked just in time into a small ring in the L1 cache.
-//
-// Three A tiles share two B tiles: 5.3 stores of unpacked bytes a product. Everything in the loop over the
-// steps is inlined and in registers: with calls and pointers kept in memory it takes a fifth longer. Between
-// the products of one visit, the sums of the visit before are written and the first steps of the next are
-// unpacked. docs/kernels.md says what limits and what was tried.
+#include "kernels/x86/products_amx.hpp"
 
 namespace bitnet::kernels {
 
 namespace {
 
-// Tiles of tokens that share a visit of the weights: 192 tokens, so that their activations (1.3 MB for 6912
-// columns) stay in a 2 MB L2 cache.
-constexpr std::size_t most_token_tiles = 12;
 // Fewer tokens the vector units multiply as fast.
 constexpr std::size_t min_tokens = 5;
 
-/// A place in a period.
-template <std::size_t S>
-struct slot {
-  static constexpr std::size_t value = S;
+/// How a ternary matrix packs a step of a block, and how an eighth of it becomes rows of the two B tiles:
+/// rows 0..15 of the block as codes 0..2, rows 16..31 as codes scaled by 4.
+struct ternary_codes {
+  using matrix = ternary_matrix;
+  static constexpr std::size_t step_bytes = 512;
+
+  [[gnu::always_inline]] static void unpack(const std::uint8_t* eighth, std::uint8_t* tiles) {
+    const __m512i low_field = _mm512_set1_epi8(0x03);
+    const __m512i high_field = _mm512_set1_epi8(0x0C);
+    const __m512i x = _mm512_loadu_si512(eighth);
+    const __m512i z = _mm512_srli_epi16(x, 4);
+    _mm512_store_si512(tiles, _mm512_and_si512(x, low_field));
+    _mm512_store_si512(tiles + 64, _mm512_and_si512(z, low_field));
+    _mm512_store_si512(tiles + tile_bytes, _mm512_and_si512(x, high_field));
+    _mm512_store_si512(tiles + tile_bytes + 64, _mm512_and_si512(z, high_field));
+  }
 };
 
-/// GCC 12's tile loads do not say that they read memory: without this it could be written after them.
-[[gnu::always_inline]] inline void writes_done() {
-  asm volatile("" : : : "memory");
+/// B tiles of an int8 head: stored as the tiles want them.
+class head_tiles {
+ public:
+  struct memory {};
+
+  head_tiles(const head_matrix* const* w, const visits&, memory&) : w_(w[0]) {}
+
+  template <std::size_t S>
+  [[gnu::always_inline]] const std::uint8_t* tile(std::size_t half) const {
+    return packed_ + (2 * S + half) * tile_bytes;
+  }
+
+  template <std::size_t S>
+  [[gnu::always_inline]] void prepare(std::size_t first, std::size_t count) const {
+    constexpr std::size_t prefetch_ahead = 4 * tile_bytes;
+    constexpr std::size_t eighth = 2 * tile_bytes / 8;
+    const std::uint8_t* const from = packed_ + 2 * S * tile_bytes + first * eighth + prefetch_ahead;
+    for (std::size_t at = 0; at < count * eighth; at += 64) prefetch(from + at);
+  }
+
+  template <std::size_t Steps>
+  [[gnu::always_inline]] void advance() {
+    packed_ += Steps * 2 * tile_bytes;
+  }
+
+  void begin(const visit& v) { packed_ = w_->int8_block(v.block); }
+
+ private:
+  const head_matrix* w_;
+  const std::uint8_t* packed_ = nullptr;
+};
+
+/// Products of a token with a ternary matrix from sums of codes: rows [0, 16) and [16, 32) of a block.
+[[gnu::always_inline]] inline void scale_ternary(const activation_rows& x, std::size_t m, float w_scale,
+                                                 const std::int32_t* sums, __m512& low, __m512& high) {
+  const __m512i row_sum = _mm512_set1_epi32(x.row_sum()[m]);
+  const __m512 factor = _mm512_set1_ps(x.row_scale()[m] * w_scale);
+  // Codes of the second half of a block were unpacked scaled by 4.
+  const __m512i high_codes = _mm512_srai_epi32(_mm512_load_si512(sums + 16), 2);
+  low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), row_sum)), factor);
+  high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(high_codes, row_sum)), factor);
 }
 
-// GCC inlines a lambda that is called in several places only where it must.
-#define BITNET_ALWAYS_INLINE __attribute__((always_inline))
-
-template <typename Product>
-class multiplication {
+class ternary_scaling {
  public:
-  using matrix = typename Product::matrix;
+  ternary_scaling(const ternary_matrix* const* w, const activation_rows& x) : x_(x), scale_(w[0]->scale()) {}
 
-  multiplication(std::array<const matrix*, Product::matrices> w, const activation_rows& x, float* y,
-                 std::size_t y_stride)
-      : w_(w),
-        x_(x),
-        steps_(w[0]->padded_cols() / step_cols),
-        out_{writer({w_.data(), x}, y, y_stride, w[0]->rows()),
-             writer({w_.data(), x}, y, y_stride, w[0]->rows())} {}
+  void begin(std::size_t) {}
 
-  /// Tiles of tokens [tiles.first, tiles.last): all that there are, or two and more.
-  void run(work_range tiles, work_range blocks) {
-    if (x_.rows() <= tile_tokens) return run_one_tile(blocks);
-    visits all(tiles, blocks, Product::matrices);
-    b_tiles b(w_.data(), all, memory_[0]);
-    for (; !all.done(); ++all) {
-      b.begin(*all);
-      if (all->tiles == 3)
-        sum_three(*all, b);
-      else
-        sum_two(*all, b);
-      const std::size_t first = all->first_tile * tile_tokens;
-      const std::size_t last = first + all->tiles * tile_tokens;
-      if (all->matrix + 1 == Product::matrices)
-        out_[0].begin(sums_.row(0, 0), all->block, first, last < x_.rows() ? last : x_.rows());
-    }
-    out_[0].finish();
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    scale_ternary(x_, m, scale_, sums, low, high);
   }
 
  private:
-  using b_tiles = typename Product::tiles;
-  using writer = typename Product::writer;
-
-  /// 48 tokens: three A tiles in turn in one register, two B tiles, seven tile loads for six products.
-  [[gnu::noinline]] void sum_three(const visit& v, b_tiles& tiles) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    _tile_zero(4);
-    _tile_zero(5);
-    const std::size_t next_tile = steps_ * tile_bytes;
-    for_each_step(v, tiles, [next_tile](auto at, const std::int8_t* a, b_tiles& b) BITNET_ALWAYS_INLINE {
-      constexpr std::size_t s = decltype(at)::value;
-      const std::int8_t* const a0 = a + s * tile_bytes;
-      const std::int8_t* const a1 = a0 + next_tile;
-      const std::int8_t* const a2 = a1 + next_tile;
-      _tile_loadd(7, b.template tile<s>(0), 64);
-      _tile_loadd(6, a0, 64);
-      _tile_dpbsud(0, 6, 7);
-      b.template prepare<s>(0, 2);
-      _tile_loadd(6, a1, 64);
-      _tile_dpbsud(2, 6, 7);
-      b.template prepare<s>(2, 1);
-      _tile_loadd(6, a2, 64);
-      _tile_dpbsud(4, 6, 7);
-      b.template prepare<s>(3, 1);
-      _tile_loadd(7, b.template tile<s>(1), 64);
-      _tile_dpbsud(5, 6, 7);
-      b.template prepare<s>(4, 2);
-      _tile_loadd(6, a1, 64);
-      _tile_dpbsud(3, 6, 7);
-      b.template prepare<s>(6, 1);
-      _tile_loadd(6, a0, 64);
-      _tile_dpbsud(1, 6, 7);
-      b.template prepare<s>(7, 1);
-    });
-    std::int32_t* const sums = sums_.row(v.matrix, 0);
-    _tile_stored(0, sums, sum_rows::stride);
-    _tile_stored(1, sums + 16, sum_rows::stride);
-    _tile_stored(2, sums + tile_tokens * block_rows, sum_rows::stride);
-    _tile_stored(3, sums + tile_tokens * block_rows + 16, sum_rows::stride);
-    _tile_stored(4, sums + 2 * tile_tokens * block_rows, sum_rows::stride);
-    _tile_stored(5, sums + 2 * tile_tokens * block_rows + 16, sum_rows::stride);
-  }
-
-  /// 32 tokens: two A tiles, two B tiles.
-  [[gnu::noinline]] void sum_two(const visit& v, b_tiles& tiles) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    const std::size_t next_tile = steps_ * tile_bytes;
-    for_each_step(v, tiles, [next_tile](auto at, const std::int8_t* a, b_tiles& b) BITNET_ALWAYS_INLINE {
-      constexpr std::size_t s = decltype(at)::value;
-      const std::int8_t* const a0 = a + s * tile_bytes;
-      _tile_loadd(4, a0, 64);
-      _tile_loadd(6, b.template tile<s>(0), 64);
-      _tile_dpbsud(0, 4, 6);
-      b.template prepare<s>(0, 2);
-      _tile_loadd(7, b.template tile<s>(1), 64);
-      _tile_dpbsud(1, 4, 7);
-      b.template prepare<s>(2, 2);
-      _tile_loadd(5, a0 + next_tile, 64);
-      _tile_dpbsud(2, 5, 6);
-      b.template prepare<s>(4, 2);
-      _tile_dpbsud(3, 5, 7);
-      b.template prepare<s>(6, 2);
-    });
-    std::int32_t* const sums = sums_.row(v.matrix, 0);
-    _tile_stored(0, sums, sum_rows::stride);
-    _tile_stored(1, sums + 16, sum_rows::stride);
-    _tile_stored(2, sums + tile_tokens * block_rows, sum_rows::stride);
-    _tile_stored(3, sums + tile_tokens * block_rows + 16, sum_rows::stride);
-  }
-
-  /// Up to 16 tokens: memory limits, and delivers more to two streams. They are the two matrices, or of one
-  /// the first and the second half of the blocks. The same A tile serves both.
-  void run_one_tile(work_range blocks) {
-    constexpr bool halves = Product::matrices == 1;
-    const std::size_t pairs = (blocks.last - blocks.first) / (halves ? 2 : 1);
-    const std::size_t second = halves ? blocks.first + pairs : blocks.first;
-    if (pairs != 0) {
-      visits visits0({0, 1}, {blocks.first, blocks.first + pairs}, 1);
-      visits visits1({0, 1}, {second, second + pairs}, 1);
-      b_tiles b0(w_.data(), visits0, memory_[0]);
-      b_tiles b1(w_.data() + Product::matrices - 1, visits1, memory_[1]);
-      for (; !visits0.done(); ++visits0, ++visits1) {
-        b0.begin(*visits0);
-        b1.begin(*visits1);
-        sum_pair(b0, b1);
-        out_[0].begin(sums_.row(0, 0), visits0->block, 0, x_.rows());
-        if constexpr (halves) out_[1].begin(sums_.row(1, 0), visits1->block, 0, x_.rows());
-      }
-    }
-    if (second + pairs != blocks.last) {
-      const visits last({0, 1}, {second + pairs, blocks.last}, 1);
-      b_tiles b(w_.data(), last, memory_[0]);
-      b.begin(*last);
-      sum_one(*last, b);
-      out_[1].finish();
-      out_[0].begin(sums_.row(0, 0), last->block, 0, x_.rows());
-    }
-    out_[0].finish();
-    out_[1].finish();
-  }
-
-  /// 16 tokens with two blocks.
-  [[gnu::noinline]] void sum_pair(b_tiles& tiles0, b_tiles& tiles1) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    b_tiles b0 = tiles0;
-    b_tiles b1 = tiles1;
-    writer out0 = out_[0];
-    writer out1 = out_[1];
-    const auto step = [&](auto at, const std::int8_t* a) BITNET_ALWAYS_INLINE {
-      constexpr std::size_t s = decltype(at)::value;
-      _tile_loadd(4, a + s * tile_bytes, 64);
-      // With one tile load for four products, it pays.
-      for (std::size_t line = 0; line < tile_bytes; line += 64) prefetch(a + (s + 2) * tile_bytes + line);
-      _tile_loadd(6, b0.template tile<s>(0), 64);
-      _tile_dpbsud(0, 4, 6);
-      b0.template prepare<s>(0, 4);
-      _tile_loadd(7, b0.template tile<s>(1), 64);
-      _tile_dpbsud(1, 4, 7);
-      b0.template prepare<s>(4, 4);
-      out0.write_some();
-      _tile_loadd(6, b1.template tile<s>(0), 64);
-      _tile_dpbsud(2, 4, 6);
-      b1.template prepare<s>(0, 4);
-      _tile_loadd(7, b1.template tile<s>(1), 64);
-      _tile_dpbsud(3, 4, 7);
-      b1.template prepare<s>(4, 4);
-      out1.write_some();
-    };
-    for_each_step(x_.step(0, 0), step, b0, b1);
-    out0.finish();
-    out1.finish();
-    tiles0 = b0;
-    tiles1 = b1;
-    out_[0] = out0;
-    out_[1] = out1;
-    _tile_stored(0, sums_.row(0, 0), sum_rows::stride);
-    _tile_stored(1, sums_.row(0, 0) + 16, sum_rows::stride);
-    _tile_stored(2, sums_.row(1, 0), sum_rows::stride);
-    _tile_stored(3, sums_.row(1, 0) + 16, sum_rows::stride);
-  }
-
-  /// 16 tokens with one block.
-  [[gnu::noinline]] void sum_one(const visit& v, b_tiles& tiles) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for_each_step(v, tiles, [](auto at, const std::int8_t* a, b_tiles& b) BITNET_ALWAYS_INLINE {
-      constexpr std::size_t s = decltype(at)::value;
-      _tile_loadd(4, a + s * tile_bytes, 64);
-      _tile_loadd(6, b.template tile<s>(0), 64);
-      _tile_dpbsud(0, 4, 6);
-      b.template prepare<s>(0, 4);
-      _tile_loadd(7, b.template tile<s>(1), 64);
-      _tile_dpbsud(1, 4, 7);
-      b.template prepare<s>(4, 4);
-    });
-    _tile_stored(0, sums_.row(0, 0), sum_rows::stride);
-    _tile_stored(1, sums_.row(0, 0) + 16, sum_rows::stride);
-  }
-
-  /// step(slot, A tile of the period's first step) for all steps of visits whose B tiles `b` are.
-  template <typename Step, typename... Tiles>
-  [[gnu::always_inline]] void for_each_step(const std::int8_t* a, Step step, Tiles&... b) {
-    const auto one = [&](auto at) BITNET_ALWAYS_INLINE {
-      writes_done();
-      step(at, a);
-    };
-    std::size_t s = 0;
-    for (; s + period_steps <= steps_; s += period_steps) {
-      one(slot<0>());
-      one(slot<1>());
-      one(slot<2>());
-      one(slot<3>());
-      (b.template advance<period_steps>(), ...);
-      a += period_steps * tile_bytes;
-    }
-    for (; s < steps_; ++s) {
-      one(slot<0>());
-      (b.template advance<1>(), ...);
-      a += tile_bytes;
-    }
-  }
-
-  /// The same for one visit: step(slot, A tile, B tiles); between the steps, what the visit before has summed
-  /// is written.
-  template <typename Step>
-  [[gnu::always_inline]] void for_each_step(const visit& v, b_tiles& tiles, Step step) {
-    // Copies, that the loop can keep in registers.
-    b_tiles b = tiles;
-    writer out = out_[0];
-    const auto step_and_write = [&](auto at, const std::int8_t* a) BITNET_ALWAYS_INLINE {
-      step(at, a, b);
-      out.write_some();
-    };
-    for_each_step(x_.step(v.first_tile * tile_tokens, 0), step_and_write, b);
-    out.finish();
-    tiles = b;
-    out_[0] = out;
-  }
-
-  std::array<const matrix*, Product::matrices> w_;
-  const activation_rows& x_;
-  std::size_t steps_;
-  writer out_[2];
-  typename b_tiles::memory memory_[2];
-  sum_rows sums_;
+  activation_rows x_;
+  float scale_;
 };
 
-template <typename Product>
-void multiply(std::array<const typename Product::matrix*, Product::matrices> w, const activation_rows& x,
-              float* y, std::size_t y_stride, work_range blocks) {
-  if (blocks.first == blocks.last || x.rows() == 0) return;
-  const std::size_t tiles = (x.rows() + tile_tokens - 1) / tile_tokens;
-  const std::size_t parts = (tiles + most_token_tiles - 1) / most_token_tiles;
-  configure_tiles();
-  multiplication<Product> product(w, x, y, y_stride);
-  for (std::size_t p = 0; p < parts; ++p) product.run({tiles * p / parts, tiles * (p + 1) / parts}, blocks);
-  // Tiles in use would be saved at every context switch.
-  _tile_release();
-}
+/// relu(products with the first matrix)^2 * products with the second.
+class gated_scaling {
+ public:
+  gated_scaling(const ternary_matrix* const* w, const activation_rows& x)
+      : x_(x), gate_scale_(w[0]->scale()), up_scale_(w[1]->scale()) {}
+
+  void begin(std::size_t) {}
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    __m512 up_low;
+    __m512 up_high;
+    scale_ternary(x_, m, gate_scale_, sums, low, high);
+    scale_ternary(x_, m, up_scale_, sums + sum_rows::second, up_low, up_high);
+    low = _mm512_mul_ps(squared_relu(low), up_low);
+    high = _mm512_mul_ps(squared_relu(high), up_high);
+  }
+
+ private:
+  /// As vector_kernels::squared_relu_gate: NaN passes.
+  static __m512 squared_relu(__m512 v) {
+    const __m512 positive = _mm512_max_ps(_mm512_setzero_ps(), v);
+    return _mm512_mul_ps(positive, positive);
+  }
+
+  activation_rows x_;
+  float gate_scale_;
+  float up_scale_;
+};
+
+/// Products with an int8 head: one scale a row, and stored weights are 128 too large.
+class head_scaling {
+ public:
+  head_scaling(const head_matrix* const* w, const activation_rows& x) : x_(x), w_(w[0]) {}
+
+  void begin(std::size_t block) {
+    low_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows);
+    high_scales_ = _mm512_loadu_ps(w_->row_scales() + block * block_rows + 16);
+  }
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    const __m512i excess = _mm512_slli_epi32(_mm512_set1_epi32(x_.row_sum()[m]), 7);
+    const __m512 factor = _mm512_set1_ps(x_.row_scale()[m]);
+    low = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums), excess)),
+                        _mm512_mul_ps(factor, low_scales_));
+    high = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + 16), excess)),
+                         _mm512_mul_ps(factor, high_scales_));
+  }
+
+ private:
+  activation_rows x_;
+  const head_matrix* w_;
+  __m512 low_scales_{};
+  __m512 high_scales_{};
+};
+
+/// y = W x.
+struct ternary_product {
+  using matrix = ternary_matrix;
+  using tiles = unpacked_tiles<ternary_codes>;
+  using writer = product_rows<ternary_scaling, false>;
+  static constexpr std::size_t matrices = 1;
+};
+
+/// y += W x.
+struct ternary_addition : ternary_product {
+  using writer = product_rows<ternary_scaling, true>;
+};
+
+/// y = relu(W0 x)^2 * (W1 x).
+struct gated_product : ternary_product {
+  using writer = product_rows<gated_scaling, false, true>;
+  static constexpr std::size_t matrices = 2;
+};
+
+/// y = W x with an int8 head.
+struct head_product {
+  using matrix = head_matrix;
+  using tiles = head_tiles;
+  using writer = product_rows<head_scaling, false>;
+  static constexpr std::size_t matrices = 1;
+};
 
 void ternary_matmul(const ternary_matrix& w, const activation_rows& x, float* y, std::size_t y_stride,
                     work_range blocks) {

@@ -40,6 +40,7 @@ static inline void emulated_mask_storeu_ps(float* to, unsigned mask, simde__m512
     if ((mask >> i & 1U) != 0) to[i] = from.f32[i];
 }
 #define _mm512_mask_storeu_ps(to, mask, a) emulated_mask_storeu_ps(to, mask, a)
+#define _mm512_stream_ps(to, a) emulated_mask_storeu_ps(to, 0xFFFF, a)
 
 static inline simde__m512 emulated_maskz_loadu_ps(unsigned mask, const float* from) {
   simde__m512_private to;

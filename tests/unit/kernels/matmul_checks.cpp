@@ -289,7 +289,7 @@ kernels::head_screen make_screen(const head_matrix& head) {
 }
 
 void check_screen_scores(const kernels::head_screen_kernels& table, const matmul_shape& shape,
-                         activations kind) {
+                         activations kind, kernels::activation_layout layout) {
   auto values = random_floats(shape.rows * shape.cols, shape.rows * 1000 + shape.cols);
   // Rows far outside have the codes 15 and 0 everywhere: the largest sums there are.
   if (kind != activations::random)
@@ -297,7 +297,7 @@ void check_screen_scores(const kernels::head_screen_kernels& table, const matmul
       if (i / shape.cols % 16 < 2) values[i] = i / shape.cols % 16 == 0 ? 50.0F : -50.0F;
   const auto screen = make_screen(pack_int8_head(values, shape.rows, shape.cols));
   quantized_activations x;
-  fill(x, shape, kind, kernels::activation_layout::rows);
+  fill(x, shape, kind, layout);
   std::vector<std::int32_t> expected(shape.tokens * shape.rows);
   for (std::size_t r = 0; r < shape.rows; ++r)
     for (std::size_t m = 0; m < shape.tokens; ++m)

@@ -47,7 +47,7 @@ kernels::head_matrix pack_int8_head(std::span<const float> values, std::size_t r
 kernels::head_screen make_screen(const kernels::head_matrix& head);
 
 void check_screen_scores(const kernels::head_screen_kernels& table, const matmul_shape& shape,
-                         activations kind);
+                         activations kind, kernels::activation_layout layout);
 /// Every row, and some of them, of every token.
 void check_rescoring(const kernels::head_screen_kernels& table, const matmul_shape& shape,
                      kernels::activation_layout layout);

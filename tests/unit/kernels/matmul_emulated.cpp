@@ -16,6 +16,7 @@ extern const matmul_kernels emulated_avx512_vnni_matmul_kernels;
 extern const matmul_kernels emulated_amx_int8_matmul_kernels;
 extern const head_screen_kernels emulated_avx_vnni_head_screen_kernels;
 extern const head_screen_kernels emulated_avx512_head_screen_kernels;
+extern const head_screen_kernels emulated_amx_head_screen_kernels;
 void emulated_base3_matmul_avx512(const base3_matrix& w, const activation_rows& x, float* y,
                                   std::size_t y_stride, work_range blocks);
 }  // namespace bitnet::kernels
@@ -108,16 +109,26 @@ BOOST_AUTO_TEST_CASE(int8_heads_are_exact) {
 }
 
 BOOST_AUTO_TEST_CASE(screens_and_rescored_rows_are_exact) {
-  for (const auto* table : {&bitnet::kernels::emulated_avx_vnni_head_screen_kernels,
-                            &bitnet::kernels::emulated_avx512_head_screen_kernels}) {
-    for (const auto& shape : shapes()) {
-      bitnet::test::check_screen_scores(*table, shape, activations::random);
-      if (shape.tokens < 10)
-        bitnet::test::check_rescoring(*table, shape, bitnet::kernels::activation_layout::tiles);
+  const std::pair<const bitnet::kernels::head_screen_kernels*, const matmul_kernels*> tables[] = {
+      {&bitnet::kernels::emulated_avx_vnni_head_screen_kernels,
+       &bitnet::kernels::emulated_avx_vnni_matmul_kernels},
+      {&bitnet::kernels::emulated_avx512_head_screen_kernels,
+       &bitnet::kernels::emulated_avx512_vnni_matmul_kernels},
+      {&bitnet::kernels::emulated_amx_head_screen_kernels,
+       &bitnet::kernels::emulated_amx_int8_matmul_kernels}};
+  for (const auto& [table, products] : tables) {
+    const auto check = [&](const matmul_shape& shape, activations kind) {
+      bitnet::test::check_screen_scores(*table, shape, kind, products->layout(shape.tokens));
+    };
+    BOOST_TEST_CONTEXT("emulated " << to_string(products->isa)) {
+      for (const auto& shape : shapes()) {
+        check(shape, activations::random);
+        if (shape.tokens < 10)
+          bitnet::test::check_rescoring(*table, shape, bitnet::kernels::activation_layout::tiles);
+      }
+      for (const auto kind : {activations::lowest, activations::highest})
+        for (const std::size_t tokens : {1, 5}) check({67, 2000, tokens}, kind);
     }
-    for (const auto kind : {activations::lowest, activations::highest})
-      for (const std::size_t tokens : {1, 5})
-        bitnet::test::check_screen_scores(*table, {67, 2000, tokens}, kind);
   }
 }
 
