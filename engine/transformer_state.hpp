@@ -112,7 +112,7 @@ struct transformer::state {
   token_matrix projected;  ///< [rows, embedding_length]
   token_matrix up;         ///< [rows, feed_forward_length]
   /// Of each member: tokens between norm and quantisation, few enough to stay in the cache.
-  static constexpr std::size_t normed_together = 4;
+  static constexpr std::size_t normed_together = 2;
   std::vector<token_matrix> normed;                        ///< [normed_together, longest input of a product]
   std::vector<std::vector<const std::byte*>> block_lists;  ///< a member's KV blocks of one layer
 
