@@ -32,7 +32,7 @@ output_head::output_head(const model_weights& weights, const kernels::matmul_ker
     add_inputs(*own_.back(), 1);
   }
   if (candidates_ == 0) return;
-  scores_.resize(most_tokens * weights.head.rows());
+  scores_ = kernels::weight_buffer(most_tokens * score_stride() * sizeof(std::int32_t));
   maxima_.resize(most_tokens * weights.head.block_count());
   ids_.resize(most_tokens * candidates_);
   candidate_logits_.resize(ids_.size());
@@ -136,9 +136,12 @@ void output_head::multiply(const kernels::team_member& member) {
     }
   }
   if (!screens()) return;
-  screen_.scores(*weights_.screen, in.folded, scores_.data(), head.rows(), blocks);
-  for (std::size_t i = 0; i < screened_rows_.size(); ++i)
-    kernels::group_maxima(scores(i), blocks, maxima(i).data());
+  screen_.scores(*weights_.screen, in.folded,
+                 {.scores = scores(0).data(),
+                  .stride = score_stride(),
+                  .maxima = maxima(0).data(),
+                  .maxima_stride = head.block_count()},
+                 blocks);
 }
 
 void output_head::select(const kernels::team_member& member) {
@@ -179,9 +182,12 @@ std::span<const candidate> output_head::candidates(std::size_t index) const noex
   return {ranked_.data() + i * candidates_, wanted_[i]};
 }
 
+std::size_t output_head::score_stride() const noexcept {
+  return weights_.head.block_count() * kernels::head_screen::block_rows;
+}
+
 std::span<std::int32_t> output_head::scores(std::size_t i) noexcept {
-  const auto n = weights_.head.rows();
-  return {scores_.data() + i * n, n};
+  return {reinterpret_cast<std::int32_t*>(scores_.data()) + i * score_stride(), weights_.head.rows()};
 }
 
 std::span<std::int32_t> output_head::maxima(std::size_t i) noexcept {

@@ -77,6 +77,8 @@ class output_head {
   void add_inputs(inputs& in, std::size_t most_tokens) const;
   void resize(inputs& in) const;
   inputs& inputs_of(const kernels::team_member& member) noexcept;
+  /// Whole blocks of the head, so that those of a block lie in whole lines of the cache.
+  std::size_t score_stride() const noexcept;
   std::span<std::int32_t> scores(std::size_t i) noexcept;
   std::span<std::int32_t> maxima(std::size_t i) noexcept;
   std::span<std::uint32_t> ids(std::size_t i) noexcept;
@@ -94,7 +96,7 @@ class output_head {
   inputs shared_;
   std::vector<std::unique_ptr<inputs>> own_;            ///< one a member, for passes with one row
   token_matrix logits_;                                 ///< [tokens that want all, vocabulary_size]
-  std::vector<std::int32_t> scores_;                    ///< [screened tokens, vocabulary_size]
+  kernels::weight_buffer scores_;                       ///< [screened tokens, score_stride()]
   std::vector<std::int32_t> maxima_;                    ///< [screened tokens, groups of 32 scores]
   std::vector<std::uint32_t> ids_;                      ///< [screened tokens, candidates]
   std::vector<float> candidate_logits_;                 ///< the same

@@ -170,13 +170,15 @@ const head_screen_kernels& head_screen_kernels_for(instruction_set isa) noexcept
   return scalar_head_screen_kernels;
 }
 
-void group_maxima(std::span<const std::int32_t> scores, work_range groups, std::int32_t* maxima) noexcept {
-  for (std::size_t g = groups.first; g < groups.last; ++g) {
-    const std::int32_t* const from = scores.data() + g * group_scores;
-    const std::size_t n = std::min(group_scores, scores.size() - g * group_scores);
-    std::int32_t most = std::numeric_limits<std::int32_t>::min();
-    for (std::size_t i = 0; i < n; ++i) most = std::max(most, from[i]);
-    maxima[g] = most;
+void find_block_maxima(const head_screen& w, std::size_t tokens, const screen_scores& out,
+                       work_range blocks) noexcept {
+  for (std::size_t m = 0; m < tokens; ++m) {
+    for (std::size_t b = blocks.first; b < blocks.last; ++b) {
+      const std::size_t first = b * group_scores;
+      const std::int32_t* const from = out.scores + m * out.stride + first;
+      out.maxima[m * out.maxima_stride + b] =
+          *std::max_element(from, from + std::min(group_scores, w.rows() - first));
+    }
   }
 }
 

@@ -85,13 +85,20 @@ class head_screen {
   weight_buffer int8_rows_;
 };
 
+/// Where the scores of some tokens go, and the greatest of each block.
+struct screen_scores {
+  std::int32_t* scores;  ///< [tokens][stride], one a row of the head
+  std::size_t stride;
+  std::int32_t* maxima;  ///< [tokens][maxima_stride], one a block
+  std::size_t maxima_stride;
+};
+
 /// The products of one instruction set; all give the same numbers. None allocates, throws or blocks.
 struct head_screen_kernels {
-  /// scores[m * stride + r] = sum over k of code[r][k] * x[m][k], for all rows m of x and the rows r of the
-  /// blocks. Precondition: x lies in the layout that the table matmul_kernels of this instruction set wants.
-  /// No alignment is needed.
-  void (*scores)(const head_screen& w, const activation_rows& x, std::int32_t* scores, std::size_t stride,
-                 work_range blocks);
+  /// scores[m][r] = sum over k of code[r][k] * x[m][k], for all rows m of x and the rows r of the blocks; and
+  /// the greatest of each of these blocks. Precondition: x lies in the layout that the table matmul_kernels
+  /// of this instruction set wants. No alignment is needed.
+  void (*scores)(const head_screen& w, const activation_rows& x, const screen_scores& out, work_range blocks);
 
   /// logits[i] = what matmul_kernels::head_int8 gives for row rows[i], i < count, and token m of x (in any
   /// layout), the same bits. `scales`: those of the head.
@@ -102,8 +109,9 @@ struct head_screen_kernels {
 /// Precondition: is_supported(isa).
 const head_screen_kernels& head_screen_kernels_for(instruction_set isa) noexcept;
 
-/// The greatest of each group of 32 scores, for groups [groups.first, groups.last) of `scores`.
-void group_maxima(std::span<const std::int32_t> scores, work_range groups, std::int32_t* maxima) noexcept;
+/// The greatest scores of some blocks, found among scores that are there: `tokens` rows of them.
+void find_block_maxima(const head_screen& w, std::size_t tokens, const screen_scores& out,
+                       work_range blocks) noexcept;
 
 /// Finds the rows with the greatest scores. Reuses memory: one selector a thread.
 class candidate_selector {
@@ -112,7 +120,7 @@ class candidate_selector {
   explicit candidate_selector(std::size_t most_scores);
 
   /// Writes the ids of the out.size() greatest scores, of equals those with smaller ids, in rising order.
-  /// `maxima`: what group_maxima gives for all groups. Precondition: out.size() <= scores.size() <=
+  /// `maxima`: the greatest of each 32 scores. Precondition: out.size() <= scores.size() <=
   /// most_scores. Allocates nothing.
   void select(std::span<const std::int32_t> scores, std::span<const std::int32_t> maxima,
               std::span<std::uint32_t> out) noexcept;

@@ -6,8 +6,7 @@ namespace bitnet::kernels {
 
 namespace {
 
-void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
-            work_range blocks) {
+void scores(const head_screen& w, const activation_rows& x, const screen_scores& out, work_range blocks) {
   for (std::size_t block = blocks.first; block < blocks.last; ++block) {
     const std::uint8_t* const packed = w.block(block);
     const std::size_t first = block * head_screen::block_rows;
@@ -18,10 +17,11 @@ void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, s
         std::int32_t sum = 0;
         for (std::size_t k = 0; k < w.cols(); ++k)
           sum += (packed[k / 4 * 64 + r % 16 * 4 + k % 4] >> (r / 16 * 4) & 15) * q[k];
-        out[m * stride + first + r] = sum;
+        out.scores[m * out.stride + first + r] = sum;
       }
     }
   }
+  find_block_maxima(w, x.rows(), out, blocks);
 }
 
 void rescore(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,

@@ -107,18 +107,19 @@ void score_blocks(const head_screen& w, const activation_rows& x, std::size_t to
 }
 
 template <typename Dot>
-void screen_scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
-                   work_range blocks) {
+void score_rows(const head_screen& w, const activation_rows& x, const screen_scores& out, work_range blocks) {
   if (x.rows() == 1) {
-    score_blocks<Dot, 1>(w, x, 0, out, stride, blocks);
-    return;
+    score_blocks<Dot, 1>(w, x, 0, out.scores, out.stride, blocks);
+  } else {
+    // Block by block, so that later tokens find the weights in the cache.
+    for (std::size_t block = blocks.first; block < blocks.last; ++block) {
+      std::size_t m = 0;
+      for (; m + 2 <= x.rows(); m += 2)
+        score_blocks<Dot, 2>(w, x, m, out.scores, out.stride, {block, block + 1});
+      if (m < x.rows()) score_blocks<Dot, 1>(w, x, m, out.scores, out.stride, {block, block + 1});
+    }
   }
-  // Block by block, so that later tokens find the weights in the cache.
-  for (std::size_t block = blocks.first; block < blocks.last; ++block) {
-    std::size_t m = 0;
-    for (; m + 2 <= x.rows(); m += 2) score_blocks<Dot, 2>(w, x, m, out, stride, {block, block + 1});
-    if (m < x.rows()) score_blocks<Dot, 1>(w, x, m, out, stride, {block, block + 1});
-  }
+  find_block_maxima(w, x.rows(), out, blocks);
 }
 
 /// Sixteen products of a row's weights and activations, widened so that nothing saturates: eight sums.

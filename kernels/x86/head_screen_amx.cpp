@@ -1,6 +1,8 @@
 #include "kernels/head_screen_variants.hpp"
 #include "kernels/x86/products_amx.hpp"
 
+#include <limits>
+
 namespace bitnet::kernels {
 
 namespace {
@@ -23,33 +25,61 @@ struct screen_codes {
   }
 };
 
-/// Sums as they are, in the bits of floats. Over max_matrix_cols columns those of scaled codes stay within
-/// 240 * 128 * 65536 < 2^31.
-class screen_scores {
+/// Sums as they are, in the bits of floats, and the greatest of each token. Over max_matrix_cols columns
+/// those of scaled codes stay within 240 * 128 * 65536 < 2^31.
+class scoring {
  public:
-  screen_scores(const head_screen* const*, const activation_rows&) {}
+  scoring(const head_screen* const* w, const activation_rows&, const screen_scores& out)
+      : rows_(w[0]->rows()), maxima_(out.maxima), stride_(out.maxima_stride) {}
 
-  void begin(std::size_t) {}
-
-  [[gnu::always_inline]] void scale(std::size_t, const std::int32_t* sums, __m512& low, __m512& high) const {
-    low = _mm512_castsi512_ps(_mm512_load_si512(sums));
-    high = _mm512_castsi512_ps(_mm512_srai_epi32(_mm512_load_si512(sums + 16), 4));
+  void begin(std::size_t block) {
+    block_ = block;
+    const std::size_t rows = rows_ - block * block_rows;
+    low_rows_ = first_rows(rows);
+    high_rows_ = rows < 16 ? 0 : first_rows(rows - 16);
   }
+
+  [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
+                                    __m512& high) const {
+    const __m512i lower = _mm512_load_si512(sums);
+    const __m512i upper = _mm512_srai_epi32(_mm512_load_si512(sums + 16), 4);
+    const __m512i least = _mm512_set1_epi32(std::numeric_limits<std::int32_t>::min());
+    const __m512i all = _mm512_max_epi32(_mm512_mask_mov_epi32(least, low_rows_, lower),
+                                         _mm512_mask_mov_epi32(least, high_rows_, upper));
+    const __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    __m128i most = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
+    most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0xB1));
+    maxima_[m * stride_ + block_] = _mm_cvtsi128_si32(most);
+    low = _mm512_castsi512_ps(lower);
+    high = _mm512_castsi512_ps(upper);
+  }
+
+ private:
+  static std::uint16_t first_rows(std::size_t n) {
+    return static_cast<std::uint16_t>(n < 16 ? (1U << n) - 1 : 0xFFFF);
+  }
+
+  std::size_t rows_;
+  std::int32_t* maxima_;
+  std::size_t stride_;
+  std::size_t block_ = 0;
+  std::uint16_t low_rows_ = 0;
+  std::uint16_t high_rows_ = 0;
 };
 
 struct screen_product {
   using matrix = head_screen;
   using tiles = unpacked_tiles<screen_codes>;
-  using writer = product_rows<screen_scores, false>;
+  using writer = product_rows<scoring, false, true>;
   static constexpr std::size_t matrices = 1;
 };
 
-void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
-            work_range blocks) {
+void scores(const head_screen& w, const activation_rows& x, const screen_scores& out, work_range blocks) {
   if (x.layout() == activation_layout::rows)
-    avx512_head_screen_kernels.scores(w, x, out, stride, blocks);
+    avx512_head_screen_kernels.scores(w, x, out, blocks);
   else
-    multiply<screen_product>({&w}, x, reinterpret_cast<float*>(out), stride, blocks);
+    multiply<screen_product>({&w}, x, reinterpret_cast<float*>(out.scores), out.stride, blocks, out);
 }
 
 void rescore(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,

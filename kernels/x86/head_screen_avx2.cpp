@@ -18,7 +18,7 @@ struct avx2_screen_dot {
 
 }  // namespace
 
-const head_screen_kernels avx2_head_screen_kernels{.scores = screen_scores<avx2_screen_dot>,
+const head_screen_kernels avx2_head_screen_kernels{.scores = score_rows<avx2_screen_dot>,
                                                    .rescore = rescore_rows};
 
 }  // namespace bitnet::kernels

@@ -48,9 +48,9 @@ struct screen_product {
   }
 };
 
-void scores(const head_screen& w, const activation_rows& x, std::int32_t* out, std::size_t stride,
-            work_range blocks) {
-  multiply<screen_product>(w, x, out, stride, blocks);
+void scores(const head_screen& w, const activation_rows& x, const screen_scores& out, work_range blocks) {
+  multiply<screen_product>(w, x, out.scores, out.stride, blocks);
+  find_block_maxima(w, x.rows(), out, blocks);
 }
 
 void rescore(const head_screen& w, const float* scales, const activation_rows& x, std::size_t m,

@@ -15,7 +15,7 @@ struct avx_vnni_screen_dot {
 
 }  // namespace
 
-const head_screen_kernels avx_vnni_head_screen_kernels{.scores = screen_scores<avx_vnni_screen_dot>,
+const head_screen_kernels avx_vnni_head_screen_kernels{.scores = score_rows<avx_vnni_screen_dot>,
                                                        .rescore = rescore_rows};
 
 }  // namespace bitnet::kernels

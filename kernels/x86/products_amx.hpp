@@ -46,13 +46,14 @@ class multiplication {
  public:
   using matrix = typename Product::matrix;
 
+  template <typename... Scaling>
   multiplication(std::array<const matrix*, Product::matrices> w, const activation_rows& x, float* y,
-                 std::size_t y_stride)
+                 std::size_t y_stride, const Scaling&... scaling)
       : w_(w),
         x_(x),
         steps_(w[0]->padded_cols() / step_cols),
-        out_{writer({w_.data(), x}, y, y_stride, w[0]->rows()),
-             writer({w_.data(), x}, y, y_stride, w[0]->rows())} {}
+        out_{writer({w_.data(), x, scaling...}, y, y_stride, w[0]->rows()),
+             writer({w_.data(), x, scaling...}, y, y_stride, w[0]->rows())} {}
 
   /// Tiles of tokens [tiles.first, tiles.last): all that there are, or two and more.
   void run(work_range tiles, work_range blocks) {
@@ -290,14 +291,15 @@ class multiplication {
   sum_rows sums_;
 };
 
-template <typename Product>
+/// `scaling`: what else the product's scaling wants to know.
+template <typename Product, typename... Scaling>
 void multiply(std::array<const typename Product::matrix*, Product::matrices> w, const activation_rows& x,
-              float* y, std::size_t y_stride, work_range blocks) {
+              float* y, std::size_t y_stride, work_range blocks, const Scaling&... scaling) {
   if (blocks.first == blocks.last || x.rows() == 0) return;
   const std::size_t tiles = (x.rows() + tile_tokens - 1) / tile_tokens;
   const std::size_t parts = (tiles + most_token_tiles - 1) / most_token_tiles;
   configure_tiles();
-  multiplication<Product> product(w, x, y, y_stride);
+  multiplication<Product> product(w, x, y, y_stride, scaling...);
   for (std::size_t p = 0; p < parts; ++p) product.run({tiles * p / parts, tiles * (p + 1) / parts}, blocks);
   if constexpr (Product::writer::streams)
     _mm_sfence();  // before the barrier that tells others of the results

@@ -323,8 +323,7 @@ void measure_synthetic(const difficulty& kind, std::size_t queries) {
       watch.milliseconds();
       team.run([&](kernels::team_member& member) {
         const auto blocks = member.share(head.block_count());
-        table.scores(screen, folded, scores.data(), rows, blocks);
-        kernels::group_maxima(scores, blocks, maxima.data());
+        table.scores(screen, folded, {scores.data(), rows, maxima.data(), maxima.size()}, blocks);
       });
       screen_ms.push_back(watch.milliseconds());
       for (std::size_t i = 0; i < std::size(candidate_counts); ++i) {

@@ -32,11 +32,11 @@ std::vector<float> random_weights(std::size_t rows, std::size_t cols, std::uint3
 }
 
 std::vector<std::uint32_t> selected(const std::vector<std::int32_t>& scores, std::size_t count) {
-  std::vector<std::int32_t> maxima((scores.size() + 31) / 32);
-  // In two parts, as two members of a team would.
-  const std::size_t half = maxima.size() / 2;
-  bitnet::kernels::group_maxima(scores, {half, maxima.size()}, maxima.data());
-  bitnet::kernels::group_maxima(scores, {0, half}, maxima.data());
+  std::vector<std::int32_t> maxima;
+  for (std::size_t first = 0; first < scores.size(); first += 32)
+    maxima.push_back(
+        *std::max_element(scores.begin() + static_cast<std::ptrdiff_t>(first),
+                          scores.begin() + static_cast<std::ptrdiff_t>(std::min(first + 32, scores.size()))));
   candidate_selector selector(scores.size());
   std::vector<std::uint32_t> out(count);
   selector.select(scores, maxima, out);

@@ -307,14 +307,25 @@ void check_screen_scores(const kernels::head_screen_kernels& table, const matmul
   constexpr std::int32_t untouched = -1234567890;
   const std::size_t stride = shape.rows + 5;
   for (const std::size_t length : {std::size_t{1}, std::size_t{3}, screen.block_count()}) {
+    const std::size_t blocks = screen.block_count();
     std::vector<std::int32_t> scores(1 + shape.tokens * stride, untouched);
     std::vector<std::int32_t> wanted = scores;
-    for (std::size_t m = 0; m < shape.tokens; ++m)
-      std::copy_n(expected.data() + m * shape.rows, shape.rows, wanted.data() + 1 + m * stride);
-    for (std::size_t b = 0; b < screen.block_count(); b += length)
-      table.scores(screen, x, scores.data() + 1, stride, {b, std::min(b + length, screen.block_count())});
+    std::vector<std::int32_t> maxima(shape.tokens * (blocks + 1), untouched);
+    std::vector<std::int32_t> wanted_maxima = maxima;
+    for (std::size_t m = 0; m < shape.tokens; ++m) {
+      const std::span row(expected.data() + m * shape.rows, shape.rows);
+      std::ranges::copy(row, wanted.data() + 1 + m * stride);
+      for (std::size_t b = 0; b < blocks; ++b)
+        wanted_maxima[m * (blocks + 1) + b] =
+            std::ranges::max(row.subspan(b * 32, std::min<std::size_t>(32, shape.rows - b * 32)));
+    }
+    for (std::size_t b = 0; b < blocks; b += length)
+      table.scores(screen, x, {scores.data() + 1, stride, maxima.data(), blocks + 1},
+                   {b, std::min(b + length, blocks)});
     BOOST_TEST((scores == wanted),
                "scores of " << to_string(shape) << ", " << length << " blocks at a time, differ");
+    BOOST_TEST((maxima == wanted_maxima),
+               "maxima of " << to_string(shape) << ", " << length << " blocks at a time, differ");
   }
 }
 
