@@ -39,6 +39,8 @@ struct forward_profile {
   std::uint64_t passes = 0;
 };
 
+struct transformer_state;
+
 /// The forward pass of this CPU, with one parallel region a pass.
 class transformer final : public forward_pass {
  public:
@@ -59,9 +61,7 @@ class transformer final : public forward_pass {
   bool failed(std::size_t chunk) const noexcept override;
 
  private:
-  struct state;
-  friend class forward_member;
-  std::unique_ptr<state> state_;
+  std::unique_ptr<transformer_state> state_;
 };
 
 }  // namespace bitnet::engine

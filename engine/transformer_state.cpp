@@ -34,8 +34,8 @@ void token_buffers::resize(std::size_t rows) {
   down_input.resize(rows, feed_forward_length_, layout);
 }
 
-transformer::state::state(const model_weights& w, kernels::team& t, kernels::instruction_set isa,
-                          const limits& most, forward_profile* p)
+transformer_state::transformer_state(const model_weights& w, kernels::team& t, kernels::instruction_set isa,
+                                     const pass_limits& most, forward_profile* p)
     : weights(w),
       team(t),
       matmul(kernels::matmul_kernels_for(isa)),
@@ -70,7 +70,7 @@ transformer::state::state(const model_weights& w, kernels::team& t, kernels::ins
   }
 }
 
-void transformer::state::prepare(std::span<const batch_chunk> batch) {
+void transformer_state::prepare(std::span<const batch_chunk> batch) {
   chunks = batch;
   rows.clear();
   wanted.clear();
@@ -102,8 +102,8 @@ void transformer::state::prepare(std::span<const batch_chunk> batch) {
   head.prepare(wanted.size() == 1);
 }
 
-void transformer::state::add_attention(attention_work& work, std::uint32_t chunk, std::size_t row,
-                                       std::size_t out_row, std::size_t position, std::size_t queries) const {
+void transformer_state::add_attention(attention_work& work, std::uint32_t chunk, std::size_t row,
+                                      std::size_t out_row, std::size_t position, std::size_t queries) const {
   for (std::size_t first = 0; first < queries; first += queries_per_item) {
     const auto some = std::min(queries_per_item, queries - first);
     for (std::uint32_t kv_head = 0; kv_head < weights.config.kv_head_count; ++kv_head)
@@ -111,7 +111,7 @@ void transformer::state::add_attention(attention_work& work, std::uint32_t chunk
   }
 }
 
-void transformer::state::deal(attention_work& work, std::size_t count) const {
+void transformer_state::deal(attention_work& work, std::size_t count) const {
   // Queries and results of a member's own tokens are in its cache. A single token is everybody's.
   const auto owner = [&](const attention_item& item) {
     if (count <= 1) return item.kv_head % team.size();
@@ -132,7 +132,7 @@ void transformer::state::deal(attention_work& work, std::size_t count) const {
   work.first.back() = at;
 }
 
-kernels::work_range transformer::state::rows_of(std::size_t member, std::size_t count) const noexcept {
+kernels::work_range transformer_state::rows_of(std::size_t member, std::size_t count) const noexcept {
   if (count == 1) return {0, 1};
   if (!splits_tokens(count)) return kernels::share_of(count, member, team.size());
   // Whole tiles of the activations.
@@ -141,14 +141,14 @@ kernels::work_range transformer::state::rows_of(std::size_t member, std::size_t 
   return {tiles.first * tile, std::min(tiles.last * tile, count)};
 }
 
-void transformer::state::resize(std::size_t count) {
+void transformer_state::resize(std::size_t count) {
   std::fill_n(row_failed.begin(), count, std::uint8_t{0});
   few = base3 != nullptr && count <= kernels::base3_max_tokens;
   by_tokens = splits_tokens(count);
   if (count > 1) shared.resize(count);
 }
 
-void transformer::state::keep_wanted() {
+void transformer_state::keep_wanted() {
   note_failures();
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     rows[i] = rows[wanted[i]];
@@ -159,7 +159,7 @@ void transformer::state::keep_wanted() {
   resize(rows.size());
 }
 
-void transformer::state::note_failures() noexcept {
+void transformer_state::note_failures() noexcept {
   for (std::size_t r = 0; r < rows.size(); ++r) chunk_failed[rows[r].chunk] |= row_failed[r];
 }
 

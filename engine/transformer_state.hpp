@@ -55,9 +55,10 @@ struct attention_work {
   std::vector<std::size_t> first;  ///< of each member's pieces; behind them, how many there are
 };
 
-struct transformer::state {
-  state(const model_weights& w, kernels::team& t, kernels::instruction_set isa, const limits& most,
-        forward_profile* p);
+/// The memory of a transformer, and the pass under way.
+struct transformer_state {
+  transformer_state(const model_weights& w, kernels::team& t, kernels::instruction_set isa,
+                    const pass_limits& most, forward_profile* p);
   /// Lays out the pass over `batch`.
   void prepare(std::span<const batch_chunk> batch);
   /// What rows have failed so far, their chunks have.
