@@ -16,6 +16,7 @@ constexpr std::size_t chunk_bytes = 64;
 constexpr std::size_t chunk_cols = 4;
 constexpr std::size_t half_rows = 16;
 constexpr std::size_t group_scores = 32;
+static_assert(group_scores == head_screen::block_rows);
 
 std::size_t padded(std::size_t cols) noexcept {
   constexpr auto padding = head_matrix::column_padding;
@@ -175,9 +176,8 @@ void find_block_maxima(const head_screen& w, std::size_t tokens, const screen_sc
   for (std::size_t m = 0; m < tokens; ++m) {
     for (std::size_t b = blocks.first; b < blocks.last; ++b) {
       const std::size_t first = b * group_scores;
-      const std::int32_t* const from = out.scores + m * out.stride + first;
-      out.maxima[m * out.maxima_stride + b] =
-          *std::max_element(from, from + std::min(group_scores, w.rows() - first));
+      const std::span scores(out.scores + m * out.stride + first, std::min(group_scores, w.rows() - first));
+      out.maxima[m * out.maxima_stride + b] = std::ranges::max(scores);
     }
   }
 }

@@ -166,6 +166,23 @@ class unpacked_tiles {
   std::uint8_t* slots_[period_steps];
 };
 
+/// Which rows of the halves of a block there are: only the last block may lack some.
+struct block_halves {
+  static constexpr std::uint16_t all = 0xFFFF;
+
+  block_halves() = default;
+  /// Of the block whose first row is so many before the end of the matrix.
+  explicit block_halves(std::size_t rows) : low(first(rows)), high(rows < 16 ? 0 : first(rows - 16)) {}
+
+  std::uint16_t low = 0;   ///< rows [0, 16)
+  std::uint16_t high = 0;  ///< rows [16, 32)
+
+ private:
+  static std::uint16_t first(std::size_t n) {
+    return n < 16 ? static_cast<std::uint16_t>((1U << n) - 1) : all;
+  }
+};
+
 /// The sums of visits: a row a token, 32 rows of W. One of two: those of the second matrix, or of a second
 /// visit that is computed beside the first, follow those of the first.
 struct sum_rows {
@@ -193,9 +210,7 @@ class product_rows {
   /// `sums` hold those of tokens [first, last) with a block. What was to be written before has been.
   void begin(const std::int32_t* sums, std::size_t block, std::size_t first, std::size_t last) {
     const std::size_t row = block * block_rows;
-    const std::size_t rows = rows_ - row;
-    low_rows_ = rows < 16 ? first_rows(rows) : all_rows;
-    high_rows_ = rows < 16 ? 0 : rows < 32 ? first_rows(rows - 16) : all_rows;
+    present_ = block_halves(rows_ - row);
     scaling_.begin(block);
     sums_ = sums;
     to_ = y_ + first * y_stride_ + row;
@@ -213,9 +228,6 @@ class product_rows {
   }
 
  private:
-  static constexpr std::uint16_t all_rows = 0xFFFF;
-  static std::uint16_t first_rows(std::size_t n) { return static_cast<std::uint16_t>((1U << n) - 1); }
-
   [[gnu::always_inline]] void write_one() {
     constexpr std::size_t tokens_ahead = 8;
     if constexpr (!Streams) {
@@ -225,8 +237,8 @@ class product_rows {
     __m512 low;
     __m512 high;
     scaling_.scale(token_, sums_, low, high);
-    write(to_, low_rows_, low);
-    write(to_ + 16, high_rows_, high);
+    write(to_, present_.low, low);
+    write(to_ + 16, present_.high, high);
     sums_ += block_rows;
     to_ += y_stride_;
     ++token_;
@@ -234,7 +246,7 @@ class product_rows {
 
   [[gnu::always_inline]] static void write(float* to, std::uint16_t rows, __m512 products) {
     if constexpr (Adds) products = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, to), products);
-    if (Streams && rows == all_rows && reinterpret_cast<std::uintptr_t>(to) % 64 == 0)
+    if (Streams && rows == block_halves::all && reinterpret_cast<std::uintptr_t>(to) % 64 == 0)
       _mm512_stream_ps(to, products);
     else
       _mm512_mask_storeu_ps(to, rows, products);
@@ -248,8 +260,7 @@ class product_rows {
   float* to_ = nullptr;
   std::size_t token_ = 0;
   std::size_t last_ = 0;
-  std::uint16_t low_rows_ = 0;
-  std::uint16_t high_rows_ = 0;
+  block_halves present_;
 };
 
 }  // namespace

@@ -34,9 +34,7 @@ class scoring {
 
   void begin(std::size_t block) {
     block_ = block;
-    const std::size_t rows = rows_ - block * block_rows;
-    low_rows_ = first_rows(rows);
-    high_rows_ = rows < 16 ? 0 : first_rows(rows - 16);
+    present_ = block_halves(rows_ - block * block_rows);
   }
 
   [[gnu::always_inline]] void scale(std::size_t m, const std::int32_t* sums, __m512& low,
@@ -44,8 +42,8 @@ class scoring {
     const __m512i lower = _mm512_load_si512(sums);
     const __m512i upper = _mm512_srai_epi32(_mm512_load_si512(sums + 16), 4);
     const __m512i least = _mm512_set1_epi32(std::numeric_limits<std::int32_t>::min());
-    const __m512i all = _mm512_max_epi32(_mm512_mask_mov_epi32(least, low_rows_, lower),
-                                         _mm512_mask_mov_epi32(least, high_rows_, upper));
+    const __m512i all = _mm512_max_epi32(_mm512_mask_mov_epi32(least, present_.low, lower),
+                                         _mm512_mask_mov_epi32(least, present_.high, upper));
     const __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
     __m128i most = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4E));
@@ -56,16 +54,11 @@ class scoring {
   }
 
  private:
-  static std::uint16_t first_rows(std::size_t n) {
-    return static_cast<std::uint16_t>(n < 16 ? (1U << n) - 1 : 0xFFFF);
-  }
-
   std::size_t rows_;
   std::int32_t* maxima_;
   std::size_t stride_;
   std::size_t block_ = 0;
-  std::uint16_t low_rows_ = 0;
-  std::uint16_t high_rows_ = 0;
+  block_halves present_;
 };
 
 struct screen_product {
